@@ -1,0 +1,32 @@
+# Everything a fresh machine needs is made here: `make test` builds the virtual environment and runs the suite.
+# PYTHON may name another interpreter; the host accepts 3.10 and 3.11.
+PYTHON ?= $(shell for p in python3.10 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: test lint types suite benchmark clean
+
+test: lint types suite
+
+lint: $(VENV)/.ready
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/.ready
+	$(RUN) -m mypy
+
+suite: $(VENV)/.ready
+	$(RUN) -m pytest
+
+benchmark: $(VENV)/.ready
+	$(RUN) benchmarks/conditioning.py
+
+$(VENV)/.ready: requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.10 or 3.11 found. Install one, or say: make PYTHON=/path/to/python3.10" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps stable-diffusion-sdkit==2.1.5
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
