@@ -1,0 +1,100 @@
+"""The sliders: invert, far and near, gamma, blur."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import RequestError
+from .depth_map import DepthMap
+
+__all__ = ["RANGES", "Adjustments", "Range"]
+
+
+class Range(NamedTuple):
+    """What a number may be, and the step a slider takes."""
+
+    minimum: float
+    maximum: float
+    step: float
+
+
+RANGES = {
+    "far": Range(0.0, 1.0, 0.01),
+    "near": Range(0.0, 1.0, 0.01),
+    "gamma": Range(0.1, 10.0, 0.05),
+    "blur": Range(0.0, 64.0, 0.5),
+}
+"""The allowed range of every number of ``Adjustments``, for whoever draws the sliders."""
+
+
+@dataclass(frozen=True)
+class Adjustments:
+    """Changes to a depth map on the [0, 1] scale, made in this order.
+
+    ``invert``: nearness becomes 1 - nearness, for maps with black = near. First, so that the rest speaks of true nearness.
+    ``far``, ``near``: levels. Nearness at or below ``far`` becomes 0, at or above ``near`` becomes 1, linear in between.
+    ``gamma``: nearness ** (1 / gamma), as in the levels dialog of picture editors: above 1 brings the middle nearer.
+    ``blur``: sigma of a Gaussian in pixels of the map. Last, so that it softens what one sees, the edges made by the levels too.
+
+    Raises:
+        RequestError: a field of the wrong type or out of its range, or ``far`` not below ``near``.
+    """
+
+    far: float = 0.0
+    near: float = 1.0
+    gamma: float = 1.0
+    blur: float = 0.0
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in RANGES.items():
+            object.__setattr__(self, name, _checked(name, getattr(self, name), allowed))
+        if not isinstance(self.invert, (bool, np.bool_)):
+            raise RequestError(f"invert is {self.invert!r}; it has to be true or false.")
+        if not self.far < self.near:
+            raise RequestError(f"far is {self.far:g} and near is {self.near:g}; far has to be below near.")
+
+    @property
+    def is_identity(self) -> bool:
+        """True when there is nothing to change."""
+        return self == Adjustments()
+
+    def apply(self, depth_map: DepthMap) -> DepthMap:
+        """The adjusted map, a unit map; ``depth_map`` itself when there is nothing to change, so that it stays bit-exact."""
+        if self.is_identity:
+            return depth_map
+        values = depth_map.scaled().values
+        if self.invert:
+            values = 1.0 - values
+        if (self.far, self.near) != (0.0, 1.0):
+            values = ((values - np.float32(self.far)) / np.float32(self.near - self.far)).clip(0.0, 1.0)
+        if self.gamma != 1.0:
+            values = values ** np.float32(1.0 / self.gamma)
+        if self.blur > 0.0:
+            values = _blurred(values, self.blur)
+        return DepthMap(values, unit=True)
+
+
+def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
+    import cv2
+
+    # In float64: in float32 the blur of a constant is not quite constant, and the conditioning would amplify the difference.
+    blurred = cv2.GaussianBlur(values.astype(np.float64), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    clipped: np.ndarray = blurred.clip(0.0, 1.0).astype(np.float32)
+    return clipped
+
+
+def _checked(name: str, value: object, allowed: Range) -> float:
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
+        number = float(value)
+    if not allowed.minimum <= number <= allowed.maximum:
+        raise RequestError(
+            f"{name} is {value!r}; it has to be a number from {allowed.minimum:g} to {allowed.maximum:g}."
+        )
+    return number

@@ -1,0 +1,85 @@
+"""The fifth channel of the UNet. No other place of this project may compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import RequestError
+from .depth_map import DepthMap
+from .geometry import LATENT_FACTOR, Placement, sample
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["conditioning"]
+
+
+def conditioning(
+    depth_maps: DepthMap | Sequence[DepthMap],
+    placements: Placement | Sequence[Placement],
+    *,
+    batch_size: int | None = None,
+) -> torch.Tensor:
+    """The depth conditioning of a batch: (B, 1, H/8, W/8) float32 on the CPU, in [-1, 1], near = high.
+
+    ``depth_maps`` and ``placements`` go in pairs; a single one of either serves all of the other. ``batch_size``: B, when one pair
+    serves the whole batch. Each map is sampled at the latent's size and scaled there by its own exact minimum and maximum:
+    ``2 * (d - min) / (max - min) - 1``. The host does so over the whole batch (processing.py:313-320) and gives NaN on flat
+    depth; the training code does so per picture with 0.001 added to the difference (ldm ddpm.py:1718-1721), which gives -1 on flat depth.
+    Here: per picture, exact, and -1 everywhere on flat depth.
+
+    Raises:
+        RequestError: numbers of maps, placements and batch that do not fit, canvases that differ or are no multiples of 8.
+    """
+    import torch
+
+    maps = [depth_maps] if isinstance(depth_maps, DepthMap) else list(depth_maps)
+    places = [placements] if isinstance(placements, Placement) else list(placements)
+    count = max(len(maps), len(places))
+    if not maps or not places or {len(maps), len(places)} - {1, count}:
+        raise RequestError(
+            f"Got {len(maps)} depth maps and {len(places)} placements; they go in pairs, or one serves all of the other."
+        )
+    batch = _checked_batch(batch_size, count)
+    size = _latent_size(places)
+    maps, places = (group * count if len(group) == 1 else group for group in (maps, places))  # type: ignore[assignment]
+    channels = [_channel(depth_map, placement, size) for depth_map, placement in zip(maps, places, strict=True)]
+    stacked = torch.from_numpy(np.stack(channels)[:, None])
+    return stacked if count == batch else stacked.repeat(batch, 1, 1, 1)
+
+
+def _channel(depth_map: DepthMap, placement: Placement, size: tuple[int, int]) -> np.ndarray:
+    depth = sample(depth_map, placement, size).astype(np.float64)
+    lowest, highest = depth.min(), depth.max()
+    if lowest == highest:
+        return np.full(depth.shape, -1.0, dtype=np.float32)
+    scaled: np.ndarray = (2.0 * ((depth - lowest) / (highest - lowest)) - 1.0).astype(np.float32)
+    return scaled
+
+
+def _checked_batch(batch_size: int | None, count: int) -> int:
+    if batch_size is None:
+        return count
+    if batch_size < 1 or count not in (1, batch_size):
+        raise RequestError(
+            f"The batch size is {batch_size} for {count} depth maps; it has to be {count}, or above 0 with one depth map for all."
+        )
+    return batch_size
+
+
+def _latent_size(placements: Sequence[Placement]) -> tuple[int, int]:
+    canvases = sorted({placement.canvas_size for placement in placements})
+    if len(canvases) > 1:
+        raise RequestError(
+            f"The canvases of one batch differ: {canvases}; place every picture on the same width and height."
+        )
+    width, height = canvases[0]
+    if width % LATENT_FACTOR or height % LATENT_FACTOR:
+        raise RequestError(
+            f"The canvas is {width}x{height}; width and height have to be multiples of {LATENT_FACTOR}. "
+            f"{width - width % LATENT_FACTOR or LATENT_FACTOR}x{height - height % LATENT_FACTOR or LATENT_FACTOR} would do."
+        )
+    return width // LATENT_FACTOR, height // LATENT_FACTOR
