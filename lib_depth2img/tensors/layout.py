@@ -1,0 +1,146 @@
+"""What the readers of the three formats hand over: where each tensor lies, and nothing of its bytes.
+
+dtypes travel as torch's own names ("float16"), so that a header can be read without importing torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..errors import TensorFileError
+
+__all__ = ["DTYPE_BYTES", "BoundedReader", "Layout", "Place", "SeekableReader", "Storage", "TensorInfo"]
+
+DTYPE_BYTES = {
+    "bool": 1,
+    "uint8": 1,
+    "int8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "float8_e4m3fn": 1,
+    "float8_e5m2": 1,
+    "float16": 2,
+    "bfloat16": 2,
+    "float32": 4,
+    "float64": 8,
+    "complex64": 8,
+    "complex128": 16,
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor as the header describes it; `nbytes` is what it takes in memory, contiguous."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A run of bytes in the file.
+
+    `offset` is where the bytes start; in a zip it is where the entry's local header starts (`zipped`), whose length is
+    only known by reading it. `counted` storages are preceded by their element count (torch's old format).
+    """
+
+    offset: int
+    nbytes: int
+    zipped: bool = False
+    counted: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in its storage; `first` and `strides` count elements, as torch does."""
+
+    info: TensorInfo
+    storage: Storage
+    first: int
+    strides: tuple[int, ...]
+
+    @property
+    def elements_spanned(self) -> int:
+        """How many elements lie from the tensor's first to its last one in the storage."""
+        if 0 in self.info.shape:
+            return 0
+        return 1 + sum((size - 1) * stride for size, stride in zip(self.info.shape, self.strides, strict=True))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A whole file: its tensors by dotted name, its text metadata, and the other leaves of its containers."""
+
+    format: str
+    places: dict[str, Place]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+class SeekableReader(Protocol):
+    """The part of a binary file that the readers need."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read up to `size` bytes."""
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """Read up to the next line end."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move to `offset`."""
+
+    def tell(self) -> int:
+        """The current position."""
+
+
+class BoundedReader:
+    """A file that refuses to hand out more than `limit` bytes at once or, read onward from `start`, in all.
+
+    Lengths in a header come from whoever wrote the file; without a bound, ten bytes could ask for any amount of memory.
+    """
+
+    def __init__(self, file: SeekableReader, limit: int, *, start: int | None = None) -> None:
+        self._file = file
+        self._limit = limit
+        self._start = start
+
+    def _room(self, size: int) -> int:
+        used = 0 if self._start is None else max(0, self._file.tell() - self._start)
+        if used + max(size, 0) > self._limit:
+            raise TensorFileError(
+                f"The file's header asks for {size:,} bytes; a sound one needs less than {self._limit:,} in all. "
+                "The file is damaged or was made to harm: get it again from its source."
+            )
+        return self._limit - used if size < 0 else size
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read `size` bytes, or what is left up to the limit.
+
+        Raises:
+            TensorFileError: more than the limit is asked for.
+        """
+        return self._file.read(self._room(size))
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """Read one line, cut at the limit."""
+        return self._file.readline(self._room(size))
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move to `offset`."""
+        return self._file.seek(offset, whence)
+
+    def seekable(self) -> bool:
+        """Always; the files are on disk."""
+        return True
+
+    def tell(self) -> int:
+        """The current position."""
+        return self._file.tell()

@@ -1,0 +1,193 @@
+"""Read where the tensors lie in files of ``torch.save``, in the zip format (1.6 and later) and in the old one.
+
+The pickle inside is read as data (`inert_pickle`). Formats: torch/serialization.py, `_save` and `_legacy_save`.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import TensorFileError
+from .inert_pickle import Global, Inert, StorageRef, TensorRef, read_pickle
+from .layout import DTYPE_BYTES, BoundedReader, Layout, Place, SeekableReader, Storage, TensorInfo
+
+__all__ = ["read_torch_legacy", "read_torch_zip"]
+
+# The pickle of a 2,400-tensor checkpoint with its optimizer takes about 1 MB, its zip directory about 0.3 MB.
+MAX_HEADER_BYTES = 32 * 2**20
+MAX_LEAVES = 500_000
+MAX_NESTING = 50
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py, MAGIC_NUMBER
+LEGACY_PROTOCOL = 1001
+
+
+def read_torch_zip(file: SeekableReader, file_size: int) -> Layout:
+    """The layout of a zip written by ``torch.save``.
+
+    Raises:
+        TensorFileError: a broken or compressed archive, a pickle that is not plain data, a storage that is missing or
+            too short.
+    """
+    bounded = BoundedReader(file, MAX_HEADER_BYTES)
+    try:
+        with zipfile.ZipFile(bounded) as archive:
+            entries = _stored_entries(archive, file_size)
+            folder = _folder(entries)
+            _check_byte_order(archive, entries, folder)
+            with archive.open(f"{folder}/data.pkl") as pickled:
+                root = read_pickle(BoundedReader(pickled, MAX_HEADER_BYTES, start=0))
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, KeyError) as error:
+        raise TensorFileError(f"This torch file is damaged ({error}). Get it again from its source.") from error
+
+    def storage_of(reference: StorageRef) -> Storage:
+        entry = entries.get(f"{folder}/data/{reference.key}")
+        if entry is None:
+            raise TensorFileError(f"This torch file lacks its storage {reference.key!r:.100}; it is incomplete.")
+        return Storage(entry.header_offset, entry.file_size, zipped=True)
+
+    return _layout("torch zip", root, storage_of, file_size)
+
+
+def read_torch_legacy(file: SeekableReader, file_size: int) -> Layout:
+    """The layout of a file in torch's old format: five pickles, then each storage after its element count.
+
+    Raises:
+        TensorFileError: not such a file, cut off, or a pickle that is not plain data.
+    """
+    file.seek(0)
+    bounded = BoundedReader(file, MAX_HEADER_BYTES, start=0)
+    if read_pickle(bounded) != LEGACY_MAGIC or read_pickle(bounded) != LEGACY_PROTOCOL:
+        raise TensorFileError("This file is neither safetensors nor written by torch.save; a weights file is expected.")
+    system = read_pickle(bounded)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise TensorFileError("This torch file was written on a big-endian machine; save it again on an ordinary one.")
+    root, keys = read_pickle(bounded), read_pickle(bounded)
+    storages = _counted_storages(root, keys, bounded.tell())
+    end = max((storage.offset + storage.nbytes for storage in storages.values()), default=0)
+    if end > file_size:
+        raise TensorFileError(f"This torch file is cut off: its tensors end at byte {end:,}, it ends at {file_size:,}.")
+
+    def storage_of(reference: StorageRef) -> Storage:
+        if reference.key not in storages:
+            raise TensorFileError(f"This torch file lacks its storage {reference.key!r:.50}; it is incomplete.")
+        return storages[reference.key]
+
+    return _layout("torch legacy", root, storage_of, file_size)
+
+
+def _counted_storages(root: Any, keys: Any, position: int) -> dict[str, Storage]:
+    """Where each storage lies: in the order of `keys` from `position` on, each after eight bytes of element count."""
+    if not isinstance(keys, list):
+        raise TensorFileError("This torch file lists no storages; it is damaged. Get it again from its source.")
+    references = [leaf.storage for _, leaf in _leaves(root) if isinstance(leaf, TensorRef)]
+    sizes = {reference.key: reference.elements * DTYPE_BYTES[reference.dtype] for reference in references}
+    storages: dict[str, Storage] = {}
+    for key in keys:
+        name = key.decode("latin1") if isinstance(key, bytes) else str(key)
+        if name not in sizes:
+            raise TensorFileError(f"This torch file holds a storage {name!r:.50} that no tensor uses; it is damaged.")
+        storages[name] = Storage(position + 8, sizes[name], counted=True)
+        position += 8 + sizes[name]
+    return storages
+
+
+def _stored_entries(archive: zipfile.ZipFile, file_size: int) -> dict[str, zipfile.ZipInfo]:
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        if entry.filename in entries:
+            raise TensorFileError(f"This torch file holds {entry.filename!r:.100} twice; it is damaged.")
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+            raise TensorFileError(
+                f"The entry {entry.filename!r:.100} of this zip is compressed or encrypted; torch.save writes neither. "
+                "Unpack the archive: the weights file is probably inside."
+            )
+        if entry.file_size != entry.compress_size or entry.header_offset + entry.file_size > file_size:
+            raise TensorFileError(
+                f"The entry {entry.filename!r:.100} of this torch file reaches beyond its end; it is cut off."
+            )
+        entries[entry.filename] = entry
+    return entries
+
+
+def _folder(entries: dict[str, zipfile.ZipInfo]) -> str:
+    folders = [
+        name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl") and name.count("/") == 1
+    ]
+    if len(folders) != 1:
+        raise TensorFileError(
+            f"This zip holds {len(folders)} data.pkl; a file of torch.save holds one. It is not a weights file."
+        )
+    return folders[0]
+
+
+def _check_byte_order(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], folder: str) -> None:
+    name = f"{folder}/byteorder"
+    if name in entries and archive.read(name) != b"little":
+        raise TensorFileError("This torch file was written on a big-endian machine; save it again on an ordinary one.")
+
+
+def _layout(kind: str, root: Any, storage_of: Callable[[StorageRef], Storage], file_size: int) -> Layout:
+    places: dict[str, Place] = {}
+    extra: dict[str, object] = {}
+    for name, leaf in _leaves(root):
+        if name in places or name in extra:
+            raise TensorFileError(f"This torch file holds two things named {name!r:.200}; it cannot be read by name.")
+        if isinstance(leaf, TensorRef):
+            places[name] = _place(name, leaf, storage_of(leaf.storage), file_size)
+        else:
+            extra[name] = leaf
+    return Layout(kind, places, {}, extra)
+
+
+def _place(name: str, tensor: TensorRef, storage: Storage, file_size: int) -> Place:
+    if tensor.dtype not in DTYPE_BYTES:
+        raise TensorFileError(f"The tensor {name!r:.200} has the unknown dtype {tensor.dtype!r:.50}.")
+    item = DTYPE_BYTES[tensor.dtype]
+    info = TensorInfo(name, tensor.dtype, tensor.shape, math.prod(tensor.shape) * item)
+    place = Place(info, storage, tensor.first, tensor.strides)
+    if (place.first + place.elements_spanned) * item > storage.nbytes:
+        raise TensorFileError(
+            f"The tensor {name!r:.200} reaches beyond its storage of {storage.nbytes:,} bytes; the file is damaged."
+        )
+    # A stride of 0 repeats one element for ever; no weights need more bytes than their file has.
+    if info.nbytes > file_size:
+        raise TensorFileError(
+            f"The tensor {name!r:.200} claims {info.nbytes:,} bytes in a file of {file_size:,}; it is refused."
+        )
+    return place
+
+
+def _leaves(root: Any) -> Iterator[tuple[str, Any]]:
+    """Every tensor and scalar with its dotted path, in order.
+
+    Raises:
+        TensorFileError: containers nested too deep (as one that holds itself is), or too many leaves.
+    """
+    pending: list[tuple[str, int, Any]] = [("", 0, root)]
+    count = 0
+    while pending:
+        path, depth, value = pending.pop()
+        count += 1
+        if depth > MAX_NESTING or count > MAX_LEAVES:
+            raise TensorFileError(
+                "The containers in this torch file are nested too deep or hold too much; it is refused."
+            )
+        children = _children(value)
+        if children is None:
+            yield path, value
+            continue
+        named = [(f"{path}.{key}" if path else str(key), depth + 1, child) for key, child in children]
+        pending.extend(reversed(named))
+
+
+def _children(value: Any) -> list[tuple[Any, Any]] | None:
+    if isinstance(value, dict):
+        return [
+            (key.decode("utf-8", "replace") if isinstance(key, bytes) else key, child) for key, child in value.items()
+        ]
+    if isinstance(value, list) or (type(value) is tuple and not isinstance(value, Global | Inert)):
+        return list(enumerate(value))
+    return None
