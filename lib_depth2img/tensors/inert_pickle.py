@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO, Any, NamedTuple, cast
 
 from ..errors import TensorFileError
-from .layout import BoundedReader
+from .layout import STORAGE_DTYPES, BoundedReader
 
 __all__ = ["Global", "Inert", "StorageRef", "TensorRef", "read_pickle"]
 
@@ -68,22 +68,6 @@ class _Mark:
 
 
 _MARK = _Mark()
-
-_STORAGE_DTYPES = {
-    "BoolStorage": "bool",
-    "ByteStorage": "uint8",
-    "CharStorage": "int8",
-    "ShortStorage": "int16",
-    "IntStorage": "int32",
-    "LongStorage": "int64",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "FloatStorage": "float32",
-    "DoubleStorage": "float64",
-    "ComplexFloatStorage": "complex64",
-    "ComplexDoubleStorage": "complex128",
-    "UntypedStorage": "uint8",
-}
 
 
 def read_pickle(file: BoundedReader) -> Any:
@@ -213,7 +197,7 @@ def _storage(identity: Any) -> StorageRef:
             "This file's pickle refers to something other than a tensor's storage; it is refused unread."
         )
     _, kind, key, _location, elements, *view = identity
-    if not isinstance(kind, Global) or not kind.module.startswith("torch") or kind.name not in _STORAGE_DTYPES:
+    if not isinstance(kind, Global) or not kind.module.startswith("torch") or kind.name not in STORAGE_DTYPES:
         raise TensorFileError(f"This file holds a storage of the unknown type {kind!s:.100}; it is refused unread.")
     if not _is_count(elements):
         raise TensorFileError("This file holds a storage of an impossible size; it is damaged.")
@@ -222,7 +206,7 @@ def _storage(identity: Any) -> StorageRef:
         _view_key, view_first, _view_elements = view[0]
         if not _is_count(view_first):
             raise TensorFileError("This file holds a view of a storage with a negative offset; it is damaged.")
-    return StorageRef(_text(key), _STORAGE_DTYPES[kind.name], elements, view_first)
+    return StorageRef(_text(key), STORAGE_DTYPES[kind.name], elements, view_first)
 
 
 def _text(value: Any) -> str:

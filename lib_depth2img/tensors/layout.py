@@ -11,7 +11,16 @@ from typing import Protocol
 
 from ..errors import TensorFileError
 
-__all__ = ["DTYPE_BYTES", "BoundedReader", "Layout", "Place", "SeekableReader", "Storage", "TensorInfo"]
+__all__ = [
+    "DTYPE_BYTES",
+    "STORAGE_DTYPES",
+    "BoundedReader",
+    "Layout",
+    "Place",
+    "SeekableReader",
+    "Storage",
+    "TensorInfo",
+]
 
 DTYPE_BYTES = {
     "bool": 1,
@@ -31,6 +40,23 @@ DTYPE_BYTES = {
     "float64": 8,
     "complex64": 8,
     "complex128": 16,
+}
+
+# torch's storage classes; UntypedStorage comes last, so that looking one up by dtype finds ByteStorage first.
+STORAGE_DTYPES = {
+    "BoolStorage": "bool",
+    "ByteStorage": "uint8",
+    "CharStorage": "int8",
+    "ShortStorage": "int16",
+    "IntStorage": "int32",
+    "LongStorage": "int64",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+    "UntypedStorage": "uint8",
 }
 
 

@@ -1,4 +1,4 @@
-"""Write ``.safetensors`` and torch zip files tensor by tensor: one tensor in memory at a time, whatever the file's size."""
+"""Write ``.safetensors`` and torch zip files tensor by tensor, with one tensor in memory at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import TensorFileError
-from .layout import TensorInfo
+from .layout import STORAGE_DTYPES, TensorInfo
 from .safetensors_layout import DTYPE_NAMES, contiguous_strides
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def write_torch_zip(
     load: Callable[[str], torch.Tensor],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``{"state_dict": {…}, "metadata": {…}}`` as ``torch.save`` would, asking `load(name)` for one after another.
+    """Write ``{"state_dict": {…}, "metadata": {…}}`` as ``torch.save`` would, asking `load(name)` for each in turn.
 
     Plain ``torch.load(weights_only=True)`` reads it back.
 
@@ -84,7 +84,8 @@ def _write_tensor(file: IO[bytes], info: TensorInfo, tensor: torch.Tensor) -> No
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype != info.dtype or tuple(tensor.shape) != info.shape:
         raise TensorFileError(
-            f"The tensor {info.name!r:.200} was announced as {info.dtype} {info.shape} but is {dtype} {tuple(tensor.shape)}."
+            f"The tensor {info.name!r:.200} was announced as {info.dtype} {info.shape} "
+            f"but is {dtype} {tuple(tensor.shape)}."
         )
     if tensor.numel():
         file.write(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
@@ -126,10 +127,9 @@ class _Pickler(pickle.Pickler):
 def _storage_type(info: TensorInfo) -> Any:
     import torch
 
-    dtype = getattr(torch, info.dtype, None)
-    for kind in torch._storage_classes:
-        if dtype is not None and getattr(kind, "_dtype", None) is dtype and kind.__module__ == "torch":
-            return kind
+    for storage_type, dtype in STORAGE_DTYPES.items():
+        if dtype == info.dtype:
+            return getattr(torch, storage_type)
     raise TensorFileError(f"A .ckpt cannot hold {info.name!r:.200}: it is {info.dtype}. Write a .safetensors instead.")
 
 
@@ -145,7 +145,7 @@ def _pickle(tensors: Sequence[TensorInfo], metadata: Mapping[str, str] | None) -
 
 
 def _record(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    """A zip entry open for writing whose bytes will start at a multiple of `ALIGNMENT`, padded as torch pads: field "FB"."""
+    """A zip entry open for writing whose bytes start at a multiple of `ALIGNMENT`; torch pads by the extra field "FB"."""
     entry = zipfile.ZipInfo(name)
     zip64_field = 20
     start = archive.start_dir + 30 + len(name.encode()) + zip64_field + 4
