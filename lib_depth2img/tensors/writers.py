@@ -145,7 +145,7 @@ def _pickle(tensors: Sequence[TensorInfo], metadata: Mapping[str, str] | None) -
 
 
 def _record(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    """A zip entry open for writing whose bytes start at a multiple of `ALIGNMENT`; torch pads by the extra field "FB"."""
+    """A zip entry open for writing, its bytes at a multiple of `ALIGNMENT`; torch pads with the extra field "FB"."""
     entry = zipfile.ZipInfo(name)
     zip64_field = 20
     start = archive.start_dir + 30 + len(name.encode()) + zip64_field + 4

@@ -1,0 +1,237 @@
+"""The files that can be installed, as data: names, sizes, hashes, where they still are, and under which licence.
+
+Stability's own repositories are gone; these copies were reported with identical hashes. A size is only stated where it is
+known to the byte. The two v2.1 hashes begin with the prefix in the files' official names; in full they are what other public
+projects pin for the same release files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import InstallError
+
+__all__ = [
+    "ESTIMATORS",
+    "FILES",
+    "VARIANTS",
+    "CatalogFile",
+    "HubSource",
+    "Licence",
+    "UrlSource",
+    "estimator_file",
+    "file_for",
+    "file_with_sha256",
+    "variant",
+]
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A licence and where to read it."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A file in a Hugging Face model repository."""
+
+    repository: str
+    filename: str
+
+    def __str__(self) -> str:
+        return f"huggingface.co/{self.repository}: {self.filename}"
+
+
+@dataclass(frozen=True)
+class UrlSource:
+    """A file at a plain address."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True)
+class CatalogFile:
+    """One file: what it is called once installed, how to know it, and where to get it, best source first.
+
+    nbytes: the exact size, or None where only `about_bytes` (to a percent) is known.
+    variant: which form of the model pair's checkpoint this is, if it is one.
+    estimator: the depth estimation preset these weights are for; None also for weights no preset here runs.
+    """
+
+    name: str
+    nbytes: int | None
+    about_bytes: int
+    sha256: str
+    sources: tuple[HubSource | UrlSource, ...]
+    licence: Licence
+    variant: str | None = None
+    estimator: str | None = None
+
+
+RAIL = Licence("CreativeML Open RAIL++-M", "https://huggingface.co/sd2-community/stable-diffusion-2-depth")
+MIT_MIDAS = Licence("MIT", "https://github.com/isl-org/MiDaS/blob/master/LICENSE")
+MIT_DPT = Licence("MIT", "https://github.com/isl-org/DPT/blob/main/LICENSE")
+
+DPT_RELEASE = "https://github.com/intel-isl/DPT/releases/download/1_0"
+MIDAS_V21_RELEASE = "https://github.com/AlexeyAB/MiDaS/releases/download/midas_dpt"
+MIDAS_RELEASES = "https://github.com/isl-org/MiDaS/releases/download"
+
+FILES: tuple[CatalogFile, ...] = (
+    CatalogFile(
+        name="512-depth-ema.ckpt",
+        nbytes=5_707_592_867,
+        about_bytes=5_707_592_867,
+        sha256="ece79d931a1f3c27fb98a0c0bc6aa7d61168879cd52b4ad7b26e3106f9748ef1",
+        sources=(
+            HubSource("sd2-community/stable-diffusion-2-depth", "512-depth-ema.ckpt"),
+            HubSource("ckpt/stable-diffusion-2-depth", "512-depth-ema.ckpt"),
+        ),
+        licence=RAIL,
+        variant="ckpt",
+    ),
+    CatalogFile(
+        name="512-depth-ema.safetensors",
+        nbytes=None,
+        about_bytes=5_710_000_000,
+        sha256="59cb052d4409654936139693b57e4632d119bdd38df9a3cdf30d4a63799a4853",
+        sources=(
+            HubSource("sd2-community/stable-diffusion-2-depth", "512-depth-ema.safetensors"),
+            HubSource("webui/stable-diffusion-2-depth", "512-depth-ema.safetensors"),
+            HubSource("radames/stable-diffusion-2-depth-img2img", "512-depth-ema.safetensors"),
+        ),
+        licence=RAIL,
+        variant="safetensors",
+    ),
+    CatalogFile(
+        name="512-depth-ema-fp16.safetensors",
+        nbytes=None,
+        about_bytes=2_850_000_000,
+        sha256="1edad0394713bc4393bbdc06f1940c77ed78c6be4cc8c3a25da972caf5003903",
+        sources=(HubSource("webui/stable-diffusion-2-depth", "512-depth-ema-fp16.safetensors"),),
+        licence=RAIL,
+        variant="fp16",
+    ),
+    CatalogFile(
+        name="dpt_hybrid-midas-501f0c75.pt",
+        nbytes=492_757_791,
+        about_bytes=492_757_791,
+        sha256="501f0c75b3bca7daec6b3682c5054c09b366765aef6fa3a09d03a5cb4b230853",
+        sources=(
+            UrlSource(f"{DPT_RELEASE}/dpt_hybrid-midas-501f0c75.pt"),
+            HubSource("lllyasviel/Annotators", "dpt_hybrid-midas-501f0c75.pt"),
+        ),
+        licence=MIT_DPT,
+        estimator="dpt_hybrid",
+    ),
+    CatalogFile(
+        name="dpt_large-midas-2f21e586.pt",
+        nbytes=1_376_378_527,
+        about_bytes=1_376_378_527,
+        sha256="2f21e586477d90cb9624c7eef5df7891edca49a1c4795ee2cb631fd4daa6ca69",
+        sources=(
+            UrlSource(f"{DPT_RELEASE}/dpt_large-midas-2f21e586.pt"),
+            UrlSource(f"{MIDAS_RELEASES}/v3/dpt_large_384.pt"),
+        ),
+        licence=MIT_DPT,
+        estimator="dpt_large",
+    ),
+    CatalogFile(
+        name="midas_v21-f6b98070.pt",
+        nbytes=422_509_849,
+        about_bytes=422_509_849,
+        sha256="f6b980704cfd7259c7cc2b058c2f160159c55e84b3b6c08331b4156a84629f70",
+        sources=(
+            UrlSource(f"{MIDAS_V21_RELEASE}/midas_v21-f6b98070.pt"),
+            UrlSource(f"{MIDAS_RELEASES}/v2_1/midas_v21_384.pt"),
+        ),
+        licence=MIT_MIDAS,
+        estimator="midas_v21",
+    ),
+    CatalogFile(
+        name="midas_v21_small-70d6b9c8.pt",
+        nbytes=85_761_505,
+        about_bytes=85_761_505,
+        sha256="70d6b9c891758c67f974a6097fb0c608c7ee67fb81ac3e5588847d5596d56fca",
+        sources=(
+            UrlSource(f"{MIDAS_V21_RELEASE}/midas_v21_small-70d6b9c8.pt"),
+            UrlSource(f"{MIDAS_RELEASES}/v2_1/midas_v21_small_256.pt"),
+        ),
+        licence=MIT_MIDAS,
+        estimator="midas_v21_small",
+    ),
+    # Known by hash, so that a file of these is called by its name; no preset here runs them.
+    CatalogFile(
+        name="dpt_beit_large_512.pt",
+        nbytes=1_581_966_003,
+        about_bytes=1_581_966_003,
+        sha256="9e9e900747e9e8b3112df716979219836a27716277b3d0dc53889cbba8b82328",
+        sources=(UrlSource(f"{MIDAS_RELEASES}/v3_1/dpt_beit_large_512.pt"),),
+        licence=MIT_MIDAS,
+    ),
+    CatalogFile(
+        name="dpt_beit_large_384.pt",
+        nbytes=1_441_465_011,
+        about_bytes=1_441_465_011,
+        sha256="9a86e82345dee25004eeacbc25db11fae827d32cd6939a9056eb7db6ef895413",
+        sources=(UrlSource(f"{MIDAS_RELEASES}/v3_1/dpt_beit_large_384.pt"),),
+        licence=MIT_MIDAS,
+    ),
+    CatalogFile(
+        name="dpt_swin2_large_384.pt",
+        nbytes=None,
+        about_bytes=880_000_000,
+        sha256="8820c77a09e6b1d4bf2bcf71d1f52509239aa07c5f51709d8eee95c8775d5ec8",
+        sources=(UrlSource(f"{MIDAS_RELEASES}/v3_1/dpt_swin2_large_384.pt"),),
+        licence=MIT_MIDAS,
+    ),
+)
+
+VARIANTS: tuple[str, ...] = tuple(file.variant for file in FILES if file.variant)
+ESTIMATORS: tuple[str, ...] = tuple(file.estimator for file in FILES if file.estimator)
+
+
+def file_for(name: str) -> CatalogFile:
+    """The entry of the file called `name` once installed.
+
+    Raises:
+        InstallError: no such file.
+    """
+    for file in FILES:
+        if file.name == name:
+            return file
+    raise InstallError(f"No file {name!r} is known; known are {', '.join(file.name for file in FILES)}.")
+
+
+def file_with_sha256(digest: str) -> CatalogFile | None:
+    """The entry with this sha256 (hexadecimal, any case), or None."""
+    return next((file for file in FILES if file.sha256 == digest.lower()), None)
+
+
+def estimator_file(preset: str) -> CatalogFile:
+    """The weights of a depth estimation preset, such as "dpt_hybrid".
+
+    Raises:
+        InstallError: no weights are known for it.
+    """
+    for file in FILES:
+        if file.estimator == preset:
+            return file
+    raise InstallError(f"No weights are known for the estimator {preset!r}; known are {', '.join(ESTIMATORS)}.")
+
+
+def variant(name: str) -> CatalogFile:
+    """The model pair's checkpoint in the form "ckpt", "safetensors" or "fp16".
+
+    Raises:
+        InstallError: no such form.
+    """
+    for file in FILES:
+        if file.variant == name:
+            return file
+    raise InstallError(f"The depth checkpoint comes as {', '.join(VARIANTS)}, not as {name!r}.")
