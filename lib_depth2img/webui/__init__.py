@@ -1,0 +1,1 @@
+"""The extension inside the host: the only room that imports ``modules.*``."""
