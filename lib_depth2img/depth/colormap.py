@@ -17,7 +17,8 @@ COLORMAPS = ("grey", "inferno", "turbo")
 
 
 def colorize(depth_map: DepthMap, name: str) -> np.ndarray:
-    """The map as a picture: (H, W, 3) uint8 RGB, near = the bright end (turbo: the red end). ``name``: one of ``COLORMAPS``.
+    """The map as a picture: (H, W, 3) uint8 RGB, near = the bright end (turbo: the red end). ``name``: one of
+    ``COLORMAPS``.
 
     Raises:
         RequestError: a colour map of another name.

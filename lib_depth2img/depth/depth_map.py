@@ -26,7 +26,8 @@ Meaning = Literal["nearness", "distance"]
 class DepthMap:
     """Nearness over the whole of one picture.
 
-    ``values``: (H, W) float32, finite, near = high. It is made read-only, so a map can be shared between threads and cached.
+    ``values``: (H, W) float32, finite, near = high. It is made read-only, so a map can be shared between threads
+    and cached.
     ``unit``: True when the values are on the [0, 1] scale of their file type or of an adjustment; False when they are
     relative nearness in arbitrary units: an estimate, a float file, 1/distance.
 
@@ -70,10 +71,12 @@ class DepthMap:
 
     @classmethod
     def from_image(cls, image: Image.Image, *, meaning: Meaning = "nearness") -> DepthMap:
-        """A depth map from a PIL picture of any mode, scaled by the mode (and, where the file said more, by its bit depth).
+        """A depth map from a PIL picture of any mode, scaled by the mode (and, where the file said more, by its bit
+        depth).
 
-        Modes 1, L, LA, P, RGB, RGBA are 8 bit, I;16 is 16 bit, F is numbers in arbitrary units. Mode I is what several Pillow
-        versions make of a 16-bit PNG, so it is 16 bit, unless the picture is a TIFF that says otherwise.
+        Modes 1, L, LA, P, RGB, RGBA are 8 bit, I;16 is 16 bit, F is numbers in arbitrary units. Mode I is what
+        several Pillow versions make of a 16-bit PNG, so it is 16 bit, unless the picture is a TIFF that says
+        otherwise.
         ``meaning`` and pixels without a measurement: as in :meth:`from_array`.
 
         Raises:
@@ -105,11 +108,13 @@ class DepthMap:
         """sha256 (hex) over shape, unit and values: equal for equal maps on every machine."""
         height, width = self.values.shape
         sha256 = hashlib.sha256(f"{height}x{width} unit={self.unit} float32-le\n".encode())
-        sha256.update(np.ascontiguousarray(self.values, dtype="<f4"))
+        sha256.update(np.ascontiguousarray(self.values, dtype="<f4").data)
         return sha256.hexdigest()
 
     def scaled(self) -> DepthMap:
-        """This map on the [0, 1] scale: itself when it is a unit map, otherwise by its own minimum and maximum; flat gives 0."""
+        """This map on the [0, 1] scale: itself when it is a unit map, otherwise by its own minimum and maximum;
+        flat gives 0.
+        """
         if self.unit:
             return self
         lowest, highest = self.extent
@@ -126,8 +131,9 @@ class DepthMap:
     def resized(self, size: tuple[int, int]) -> DepthMap:
         """The map at ``size`` (width, height); this very map when it has that size.
 
-        Bicubic (a = -0.75, as ``torch.nn.functional.interpolate(mode="bicubic", align_corners=False)``), and the area average
-        along an axis that shrinks to less than half. A unit map is kept within [0, 1], which bicubic alone would overshoot.
+        Bicubic (a = -0.75, as ``torch.nn.functional.interpolate(mode="bicubic", align_corners=False)``), and the
+        area average along an axis that shrinks to less than half. A unit map is kept within [0, 1], which bicubic
+        alone would overshoot.
 
         Raises:
             RequestError: a size that is not two positive whole numbers.

@@ -1,8 +1,9 @@
 """Where every pixel of the canvas comes from in the picture, so that a depth map lands exactly where the picture lands.
 
-Whatever the host does to an init image before it is encoded (processing.py:1602-1760, images.py:252, masking.py) is a chain of
-crops, resizes and border fills. Each of them is axis-aligned, so the chain is one affine map per axis and a range it is held in.
-A map is therefore sampled once, from its own samples: no 8-bit step, no second resize, no rounding in between.
+Whatever the host does to an init image before it is encoded (processing.py:1602-1760, images.py:252, masking.py) is
+a chain of crops, resizes and border fills. Each of them is axis-aligned, so the chain is one affine map per axis
+and a range it is held in. A map is therefore sampled once, from its own samples: no 8-bit step, no second resize,
+no rounding in between.
 
 Coordinates are continuous: pixel i covers [i, i + 1) and has its centre at i + 0.5.
 """
@@ -45,7 +46,9 @@ class ResizeMode(IntEnum):
 
 @dataclass(frozen=True)
 class AxisMap:
-    """Along one axis: canvas coordinate c comes from picture coordinate ``scale * c + offset``, held within [low, high]."""
+    """Along one axis: canvas coordinate c comes from picture coordinate ``scale * c + offset``, held within [low,
+    high].
+    """
 
     scale: float
     offset: float
@@ -73,13 +76,16 @@ def place(
     resize_mode: ResizeMode | int = ResizeMode.JUST_RESIZE,
     crop: Box | None = None,
 ) -> Placement:
-    """The placement that the host gives an init image of ``picture_size`` on a canvas of ``canvas_size``, both (width, height).
+    """The placement that the host gives an init image of ``picture_size`` on a canvas of ``canvas_size``, both
+    (width, height).
 
-    ``crop``: (x1, y1, x2, y2) of "only masked", in pixels of the picture. With it the host ignores the resize mode and
-    letterboxes the crop (processing.py:1691). Where the box leaves the picture the host puts black; here the picture's edge repeats.
+    ``crop``: (x1, y1, x2, y2) of "only masked", in pixels of the picture. With it the host ignores the resize mode
+    and letterboxes the crop (processing.py:1691). Where the box leaves the picture the host puts black; here the
+    picture's edge repeats.
 
     Raises:
-        RequestError: a size that is not positive, an unknown resize mode, a box without area or outside of the picture, or
+        RequestError: a size that is not positive, an unknown resize mode, a box without area or outside of the
+        picture, or
             a shape so long that the host's own rounding leaves no pixels of it.
     """
     picture = checked_size("picture size", picture_size)
@@ -100,9 +106,9 @@ def place(
 def only_masked_box(mask: np.ndarray, padding: int, canvas_size: Size) -> Box | None:
     """The box (x1, y1, x2, y2) that "Inpaint area: Only masked" works on, or None when nothing is masked.
 
-    ``mask``: (H, W), after inversion and blur; everything but 0 counts as masked. ``padding``: pixels added around the masked part.
-    The box is then widened to the canvas's aspect ratio where the picture has room: masking.py:4 ``get_crop_region_v2`` and
-    masking.py:46 ``expand_crop_region``, to the pixel.
+    ``mask``: (H, W), after inversion and blur; everything but 0 counts as masked. ``padding``: pixels added around
+    the masked part. The box is then widened to the canvas's aspect ratio where the picture has room: masking.py:4
+    ``get_crop_region_v2`` and masking.py:46 ``expand_crop_region``, to the pixel.
 
     Raises:
         RequestError: a mask of another rank, or a canvas size that is not positive.
@@ -128,13 +134,14 @@ def only_masked_box(mask: np.ndarray, padding: int, canvas_size: Size) -> Box | 
 def sample(depth_map: DepthMap, placement: Placement, size: Size) -> np.ndarray:
     """The map as it lies on the canvas: (height, width) float32, near = high, in the map's own units.
 
-    ``size``: (width, height) of the result, which covers the whole canvas: the canvas's own, or an eighth of it for the latent.
-    The map's grid may have any size; it covers the whole picture. Bicubic, a = -0.75, edges repeated: for a plain resize
-    equal to ``torch.nn.functional.interpolate(mode="bicubic", align_corners=False)``, which is what the training code takes
-    straight from the depth network's grid (ldm ddpm.py:1712). Cubic interpolation may overshoot the map's range, as there.
+    ``size``: (width, height) of the result, which covers the whole canvas: the canvas's own, or an eighth of it for
+    the latent. The map's grid may have any size; it covers the whole picture. Bicubic, a = -0.75, edges repeated:
+    for a plain resize equal to ``torch.nn.functional.interpolate(mode="bicubic", align_corners=False)``, which is
+    what the training code takes straight from the depth network's grid (ldm ddpm.py:1712). Cubic interpolation may
+    overshoot the map's range, as there.
 
-    A map with far more samples than the result can show is area-averaged first. An estimator's grid (384 on its short side)
-    never is, since the training code does not do so either.
+    A map with far more samples than the result can show is area-averaged first. An estimator's grid (384 on its
+    short side) never is, since the training code does not do so either.
     """
     width, height = checked_size("size", size)
     grid_width, grid_height = depth_map.size
@@ -222,7 +229,8 @@ def _latent_cover(picture: Size) -> Size:
 
 
 def _axis(corner: int, length: int, resized: int, start: int, picture: int) -> AxisMap:
-    """``length`` pixels of the picture from ``corner`` on are resized to ``resized`` and pasted at ``start`` of the canvas.
+    """``length`` pixels of the picture from ``corner`` on are resized to ``resized`` and pasted at ``start`` of the
+    canvas.
 
     The fill of the host repeats the outermost row of the *resized* picture, hence the half of its pixel at either end.
     """

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["nearness_from_array", "nearness_from_image"]
 
 LARGEST = 1e30
-"""No camera and no network gives a number beyond this one; sentinels such as 3.4e38 are, and so count as no measurement."""
+"""No camera and no network gives a number beyond this one; sentinels such as 3.4e38 are, and so count as no
+measurement.
+"""
 
 GREY_TOLERANCE = 16.0 / 255.0
 """How far the colour channels of one pixel may differ: above what JPEG does to grey, far below any colour map."""
@@ -42,7 +44,6 @@ def nearness_from_array(array: np.ndarray, meaning: str) -> tuple[np.ndarray, bo
 
 def nearness_from_image(image: Image.Image, meaning: str) -> tuple[np.ndarray, bool]:
     """(H, W) float32 nearness and whether it is on the unit scale; see ``DepthMap.from_image``."""
-    white: float | None = None
     if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
         return _nearness(_whole_numbers(image), meaning)
     if image.mode == "F":
@@ -56,7 +57,6 @@ def nearness_from_image(image: Image.Image, meaning: str) -> tuple[np.ndarray, b
         array = np.asarray(image)
     else:
         array = np.asarray(image.convert("RGB"))
-    del white
     return _nearness(_channel(array), meaning)
 
 
@@ -65,12 +65,14 @@ def _whole_numbers(image: Image.Image) -> _Channel:
     values = np.asarray(image)
     bits, signed = _declared_bits(image)
     if signed or bits > 16:
-        return _Channel(values.astype(np.float32), unit=False)
+        # Pillow keeps unsigned 32 bit in its signed mode I.
+        return _Channel((values if signed else values.view(np.uint32)).astype(np.float32), unit=False)
     white = 2**bits - 1
     lowest, highest = int(values.min(initial=0)), int(values.max(initial=0))
     if lowest < 0 or highest > white:
         raise DepthMapError(
-            f"The picture (mode {image.mode}) holds numbers from {lowest} to {highest}, but its pixels are of {bits} bit, "
+            f"The picture (mode {image.mode}) holds numbers from {lowest} to {highest}, but its pixels are of "
+            f"{bits} bit, "
             f"0 to {white}. Hand numbers of another scale over as a float array or a .npy file."
         )
     scaled = values.astype(np.float32) / np.float32(white)
@@ -101,7 +103,8 @@ def _channel(array: np.ndarray) -> _Channel:
     coloured = array.ndim == 3 and array.shape[2] in (3, 4)
     if not (array.ndim == 2 or coloured) or array.size == 0:
         raise DepthMapError(
-            f"The array has shape {array.shape}, but a depth map is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not empty; "
+            f"The array has shape {array.shape}, but a depth map is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
+            "not empty; "
             "take one map out of a stack, or move the channels to the end."
         )
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -127,11 +130,13 @@ def _grey(colours: np.ndarray, white: float | None) -> np.ndarray:
     channels = np.moveaxis(_scaled(colours, white), 2, 0)
     if _share_of_colour(channels, white) > GREY_EXCEPTIONS:
         raise DepthMapError(
-            "This is a coloured picture, not a depth map. If it is a depth map drawn in colours (turbo, inferno), save the grey "
+            "This is a coloured picture, not a depth map. If it is a depth map drawn in colours (turbo, inferno), "
+            "save the grey "
             "or raw one instead; if it is a photo, let its depth be estimated."
         )
     if (channels[0] == channels[1]).all() and (channels[0] == channels[2]).all():
-        return channels[0].copy()
+        same: np.ndarray = channels[0].copy()
+        return same
     mean: np.ndarray = channels.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
 
@@ -161,8 +166,10 @@ def _nearness(channel: _Channel, meaning: str) -> tuple[np.ndarray, bool]:
     if not measured.any():
         raise DepthMapError(
             f"There is not one measurement in the map of {values.shape[1]}x{values.shape[0]}: every pixel is NaN, inf"
-            f"{', 0 or negative' if meaning == 'distance' else ''} or transparent. Check how it was made, or choose another one."
+            f"{', 0 or negative' if meaning == 'distance' else ''} or transparent. Check how it was made, or "
+            "choose another one."
         )
     if not measured.all():
         values = np.where(measured, values, values[measured].min())
+    values.flags.writeable = False  # made above, held by nobody else: DepthMap takes it without a copy
     return values, channel.unit and meaning == "nearness"

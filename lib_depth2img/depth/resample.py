@@ -1,7 +1,9 @@
-"""Two kernels on (H, W) arrays, each one axis after the other: point sampling by cubic convolution, and the area average.
+"""Two kernels on (H, W) arrays, each one axis after the other: point sampling by cubic convolution, and the area
+average.
 
-Both work in float64 and leave the rounding to the caller, so that a constant stays exactly constant after the cast to
-float32. Otherwise the per-picture scaling of the conditioning would blow the rounding noise of a flat map up to [-1, 1].
+Both work in float64 and leave the rounding to the caller, so that a constant stays exactly constant after the cast
+to float32. Otherwise the per-picture scaling of the conditioning would blow the rounding noise of a flat map up to
+[-1, 1].
 """
 
 from __future__ import annotations
@@ -17,20 +19,25 @@ _A = -0.75
 def bicubic(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Values at the crossings of ``rows`` and ``columns``: (len(rows), len(columns)) float64.
 
-    ``values``: (H, W). ``rows``, ``columns``: coordinates in samples, where sample i covers [i, i + 1) and has its centre at
-    i + 0.5. Beyond the edges the outermost samples repeat (torch, aten/native/UpSample.h, ``upsample_get_value_bounded``).
+    ``values``: (H, W). ``rows``, ``columns``: coordinates in samples, where sample i covers [i, i + 1) and has its
+    centre at i + 0.5. Beyond the edges the outermost samples repeat (torch, aten/native/UpSample.h,
+    ``upsample_get_value_bounded``).
     """
     return _cubic_along(_cubic_along(values, rows, axis=0), columns, axis=1)
 
 
 def area(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The mean over equal boxes, (height, width) float64; an axis that would grow is left alone. ``size``: (width, height)."""
+    """The mean over equal boxes, (height, width) float64; an axis that would grow is left alone. ``size``: (width,
+    height).
+    """
     width, height = size
     return _mean_along(_mean_along(values, height, axis=0), width, axis=1)
 
 
 def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(height, width) float32 at ``size`` (width, height): area average along an axis that shrinks below half, else bicubic."""
+    """(height, width) float32 at ``size`` (width, height): area average along an axis that shrinks below half, else
+    bicubic.
+    """
     height, width = values.shape
     averaged = area(values, (size[0] if width > 2 * size[0] else width, size[1] if height > 2 * size[1] else height))
     rows, columns = (
@@ -44,8 +51,9 @@ def _cubic_along(values: np.ndarray, coordinates: np.ndarray, *, axis: int) -> n
     position = np.asarray(coordinates, dtype=np.float64) - 0.5
     first = np.floor(position)
     fraction = position - first
-    if not fraction.any() and 0 <= first.min() and first.max() < count:
-        return values.take(first.astype(np.intp), axis=axis)
+    if not fraction.any() and first.min() >= 0 and first.max() < count:
+        exact: np.ndarray = values.take(first.astype(np.intp), axis=axis)
+        return exact
     taps = first.astype(np.intp)[None] + np.arange(-1, 3)[:, None]
     shape = (-1, 1) if axis == 0 else (1, -1)
     result: np.ndarray | None = None
@@ -57,7 +65,9 @@ def _cubic_along(values: np.ndarray, coordinates: np.ndarray, *, axis: int) -> n
 
 
 def _cubic_weights(fraction: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Weights of the four neighbours at distance 1 + t, t, 1 - t and 2 - t; the last is what makes their sum exactly one."""
+    """Weights of the four neighbours at distance 1 + t, t, 1 - t and 2 - t; the last is what makes their sum
+    exactly one.
+    """
     t, u = fraction, 1.0 - fraction
     before = _A * t * u * u
     near = ((_A + 2.0) * t - (_A + 3.0)) * t * t + 1.0
@@ -66,7 +76,9 @@ def _cubic_weights(fraction: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _mean_along(values: np.ndarray, wanted: int, *, axis: int) -> np.ndarray:
-    """Mean over ``wanted`` boxes of count/wanted samples each; a sample cut by a box's edge counts in part on either side."""
+    """Mean over ``wanted`` boxes of count/wanted samples each; a sample cut by a box's edge counts in part on
+    either side.
+    """
     count = values.shape[axis]
     if wanted >= count:
         return values
