@@ -1,8 +1,8 @@
 """The files that can be installed, as data: names, sizes, hashes, where they still are, and under which licence.
 
-Stability's own repositories are gone; these copies were reported with identical hashes. A size is only stated where it is
-known to the byte. The two v2.1 hashes begin with the prefix in the files' official names; in full they are what other public
-projects pin for the same release files.
+Stability's own repositories are gone; these copies were reported with identical hashes. A size is only stated where it
+is known to the byte. The two v2.1 hashes begin with the prefix in the files' official names; in full they are what
+other public projects pin for the same release files.
 """
 
 from __future__ import annotations

@@ -1,0 +1,65 @@
+"""The yaml beside a checkpoint, by which the host and `ldm` know what to build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PAIR_YAML", "beside", "describes_depth_model", "pair_yaml", "write_beside"]
+
+PAIR_YAML = Path(__file__).with_name("v2-midas-inference.yaml")
+
+MAX_YAML_BYTES = 1_000_000
+DEFAULT_MIDAS = "dpt_hybrid"
+
+
+def beside(checkpoint: str | Path) -> Path:
+    """Where the host looks for a checkpoint's yaml: same name, other suffix (modules/sd_models_config.py:121-136)."""
+    return Path(checkpoint).with_suffix(".yaml")
+
+
+def pair_yaml(midas: str = DEFAULT_MIDAS) -> str:
+    """The configuration of an SD2 depth model, for the depth estimation preset that is inside the checkpoint."""
+    return PAIR_YAML.read_text("utf-8").replace(f'model_type: "{DEFAULT_MIDAS}"', f'model_type: "{midas}"')
+
+
+def write_beside(checkpoint: str | Path, midas: str = DEFAULT_MIDAS) -> Path | None:
+    """Write the depth model's yaml beside `checkpoint`; None, and nothing written, where one already lies there.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    target = beside(checkpoint)
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(pair_yaml(midas))
+    except FileExistsError:
+        return None
+    return target
+
+
+def describes_depth_model(yaml: Path, context_dim: int | None = None) -> bool:
+    """Whether a yaml builds a five-channel depth model, with the given width of cross-attention if one is given."""
+    configuration = _load(yaml)
+    model = _at(configuration, "model")
+    unet = _at(model, "params", "unet_config", "params")
+    if not str(_at(model, "target")).endswith("LatentDepth2ImageDiffusion"):
+        return False
+    return _at(unet, "in_channels") == 5 and context_dim in (None, _at(unet, "context_dim"))
+
+
+def _load(yaml: Path) -> Any:
+    from omegaconf import OmegaConf
+
+    try:
+        if yaml.stat().st_size > MAX_YAML_BYTES:
+            return None
+        return OmegaConf.to_container(OmegaConf.load(yaml))
+    except Exception:  # noqa: BLE001  # whatever keeps it from being read, it describes nothing
+        return None
+
+
+def _at(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,172 @@
+"""Bring a file in over HTTP, going on where an earlier attempt stopped.
+
+The hub client says where a file is and what it should be (`sources`), but its own download is not used for the bytes:
+whether and where it resumes depends on its version (before 0.23 in the cache, with a symlink to it; with the xet transfer
+it is another library's matter), it cannot be cancelled, and it cannot take over what another source has sent. One
+streaming loop with Range requests does all this for every kind of source.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import time
+from io import BufferedRandom
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InstallError
+from .progress import Reporter
+from .sources import Remote, SourceError
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["fetch"]
+
+CHUNK_BYTES = 128 * 1024
+CONNECT_TIMEOUT = 10.0  # seconds
+READ_TIMEOUT = 30.0  # seconds without a single byte
+ATTEMPTS = 4  # in a row without a new byte
+PAUSE = 1.0  # seconds before the second attempt, doubled for each one after
+WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+class _BrokenOffError(Exception):
+    """The connection broke or the server is busy; the same source may go on."""
+
+
+def fetch(remote: Remote, part: Path, reporter: Reporter) -> None:
+    """Download `remote` into `part`, whose bytes so far are kept; returns when it is complete.
+
+    Raises:
+        SourceError: the source refuses, sends something else, or breaks off again and again.
+        InstallCancelled: the user said so; `part` is kept.
+        InstallError: the disk is full or not writable.
+    """
+    failures = 0
+    while True:
+        before = _size_of(part)
+        try:
+            _stream(remote, part, reporter)
+        except _BrokenOffError as error:
+            failures = 1 if _size_of(part) > before else failures + 1
+            if failures >= ATTEMPTS:
+                raise SourceError(f"{error} ({failures} times in a row)") from error
+            _pause(PAUSE * 2 ** (failures - 1), reporter)
+        else:
+            return
+
+
+def _size_of(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _pause(seconds: float, reporter: Reporter) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        reporter.check()
+        time.sleep(min(0.1, seconds))
+
+
+def _stream(remote: Remote, part: Path, reporter: Reporter) -> None:
+    import requests
+
+    have = _size_of(part)
+    if remote.nbytes is not None and have >= remote.nbytes:
+        if have == remote.nbytes:
+            return
+        _truncate(part)
+        have = 0
+    headers = {**remote.headers, "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
+    try:
+        with requests.get(remote.url, headers=headers, stream=True, timeout=timeout) as response:
+            start, total = _accept(response, have, remote.nbytes, part)
+            done = _write_body(response, part, start, total, reporter)
+    except requests.RequestException as error:
+        raise _BrokenOffError(f"{type(error).__name__} from {_host(remote.url)}") from error
+    if total is not None and done < total:
+        raise _BrokenOffError(f"the connection closed at byte {done:,} of {total:,}")
+
+
+def _host(url: str) -> str:
+    return url.split("/")[2] if url.count("/") >= 2 else url
+
+
+def _accept(response: requests.Response, have: int, nbytes: int | None, part: Path) -> tuple[int, int | None]:
+    """Where the body starts and where the whole file ends, as this response says.
+
+    A server that ignores Range answers 200 and starts from the beginning.
+    """
+    status = response.status_code
+    if status in WORTH_RETRYING:
+        raise _BrokenOffError(f"HTTP {status} {response.reason}")
+    if status == 416:
+        # Our part is longer than this source's file: it came from elsewhere, or is broken. From the beginning, then.
+        _truncate(part)
+        raise _BrokenOffError(f"HTTP 416: it has no byte {have:,}")
+    if status not in (200, 206):
+        raise SourceError(f"HTTP {status} {response.reason}")
+    start, total = _content_range(response, have) if status == 206 else (0, _content_length(response))
+    if nbytes is not None and total not in (None, nbytes):
+        raise SourceError(f"it sends {total:,} bytes, the file has {nbytes:,}")
+    return start, total if total is not None else nbytes
+
+
+def _content_range(response: requests.Response, have: int) -> tuple[int, int | None]:
+    match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if match is None or int(match[1]) != have:
+        raise SourceError(f"it was asked for byte {have:,} and answered {response.headers.get('Content-Range')!r:.100}")
+    return have, None if match[2] == "*" else int(match[2])
+
+
+def _content_length(response: requests.Response) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
+
+
+def _write_body(response: requests.Response, part: Path, start: int, total: int | None, reporter: Reporter) -> int:
+    """Append the body from `start`; each chunk is handed to the system at once, so that a killed process loses none."""
+    done = start
+    with _opened(part) as file:
+        file.truncate(start)
+        file.seek(start)
+        reporter.at("downloading", done, total)
+        for chunk in response.iter_content(CHUNK_BYTES):
+            if total is not None and done + len(chunk) > total:
+                raise SourceError(f"it sends more than the {total:,} bytes it announced")
+            try:
+                file.write(chunk)
+                file.flush()
+            except OSError as error:
+                raise _disk_error(part, error) from error
+            done += len(chunk)
+            reporter.at("downloading", done, total)
+    return done
+
+
+def _opened(part: Path) -> BufferedRandom:
+    try:
+        part.touch()
+        return part.open("r+b")
+    except OSError as error:
+        raise _disk_error(part, error) from error
+
+
+def _truncate(part: Path) -> None:
+    with _opened(part) as file:
+        file.truncate(0)
+
+
+def _disk_error(part: Path, error: OSError) -> InstallError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InstallError(
+            f"The disk of {part.parent} is full. Make room and start again; {_size_of(part):,} bytes are kept."
+        )
+    if error.errno == errno.EFBIG:
+        return InstallError(f"The file system of {part.parent} takes no file that large; choose another folder.")
+    return InstallError(f"{part} cannot be written: {error.strerror}. Choose a folder that can be written to.")

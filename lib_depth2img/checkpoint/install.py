@@ -1,0 +1,200 @@
+"""Install a file of the catalogue, or the model pair: downloaded, resumed, verified, and only then given its name."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import InstallError
+from . import configuration
+from .catalog import FILES, CatalogFile, HubSource, UrlSource, variant
+from .download import fetch
+from .progress import Progress, Reporter
+from .sources import SourceError, resolve
+
+__all__ = ["Progress", "install", "install_pair", "pair_installed", "sha256_of"]
+
+LOCK_POLL = 0.5  # seconds between two looks at a lock that somebody else holds
+READ_BYTES = 4 * 2**20
+PLAUSIBLE = 0.02  # how far a size may be from one that is only roughly known
+
+
+def install(
+    file: CatalogFile,
+    target_dir: str | Path,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Path:
+    """Make sure that `file` lies in `target_dir` under its own name, with the right size and sha256; returns its path.
+
+    A file already there is verified and kept. Otherwise the sources are tried in order; what was downloaded before, in
+    this run or one that was killed, is not asked for again. `progress` is called a few times a second, `cancelled` is
+    asked as often. Two installations of the same file wait for each other, across processes too.
+
+    Raises:
+        InstallCancelled: `cancelled` said so; what was downloaded is kept.
+        InstallError: another file lies there under the name, no source had the file (the text lists them and the way by
+            hand), no disk space, or the folder cannot be written to.
+    """
+    target = Path(target_dir).expanduser() / file.name
+    reporter = Reporter(file.name, progress, cancelled)
+    if target.exists():
+        return _kept(file, target, reporter)
+    _make_folder(target.parent)
+    part = target.with_name(f"{file.name}.{file.sha256[:8]}.part")
+    with _lock(part.with_suffix(".lock"), reporter):
+        if target.exists():  # whoever held the lock has brought it in
+            return _kept(file, target, reporter)
+        _download(file, part, target, reporter)
+        part.replace(target)
+    return target
+
+
+def install_pair(
+    variant_name: str,
+    target_dir: str | Path,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[Path, Path]:
+    """Install the depth checkpoint ("ckpt", "safetensors" or "fp16") with its yaml; returns both paths.
+
+    The yaml comes first: it is there too when the checkpoint has to be brought by hand. One that lies there is kept.
+
+    Raises:
+        InstallError, InstallCancelled: as `install`.
+    """
+    file = variant(variant_name)
+    target = Path(target_dir).expanduser() / file.name
+    _make_folder(target.parent)
+    try:
+        yaml = configuration.write_beside(target) or configuration.beside(target)
+    except OSError as error:
+        raise InstallError(f"{target.parent} cannot be written to: {error.strerror}. Choose another folder.") from error
+    return install(file, target.parent, progress=progress, cancelled=cancelled), yaml
+
+
+def pair_installed(target_dir: str | Path) -> Path | None:
+    """The checkpoint of a model pair that `install_pair` left in `target_dir`, yaml beside it; None if there is none.
+
+    A look at names and sizes only; `install` verifies the hash.
+    """
+    for file in FILES:
+        path = Path(target_dir) / file.name
+        complete = path.is_file() and file.nbytes in (None, path.stat().st_size)
+        if file.variant and complete and configuration.beside(path).is_file():
+            return path
+    return None
+
+
+def sha256_of(path: Path, reporter: Reporter | None = None) -> str:
+    """The file's sha256, hexadecimal."""
+    digest = hashlib.sha256()
+    total = path.stat().st_size
+    done = 0
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            digest.update(block)
+            done += len(block)
+            if reporter is not None:
+                reporter.at("verifying", done, total)
+    return digest.hexdigest()
+
+
+def _kept(file: CatalogFile, target: Path, reporter: Reporter) -> Path:
+    """Verify what lies there; it may be somebody's own work under this name, so it is never removed."""
+    size = target.stat().st_size
+    if file.nbytes is not None and size != file.nbytes:
+        raise InstallError(
+            f"{target} is already there but is another file: {size:,} bytes, expected {file.nbytes:,} "
+            f"(sha256 {file.sha256}). Move it away and start again."
+        )
+    digest = sha256_of(target, reporter)
+    if digest != file.sha256:
+        raise InstallError(
+            f"{target} is already there but is another file: sha256 {digest}, expected {file.sha256}. "
+            "Move it away and start again."
+        )
+    return target
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InstallError(f"The folder {folder} cannot be made: {error.strerror}. Choose another one.") from error
+
+
+@contextmanager
+def _lock(path: Path, reporter: Reporter) -> Iterator[None]:
+    """Hold a lock of the operating system, which ends with its process, however that ends."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(timeout=LOCK_POLL)
+            break
+        except Timeout:
+            reporter.at("waiting", 0, None)
+        except OSError as error:
+            raise InstallError(f"{path} cannot be written: {error.strerror}. Choose another folder.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+    # Only after success, and harmless then: whoever still waits for the removed one finds the file in place.
+    with suppress(OSError):
+        path.unlink()
+
+
+def _download(file: CatalogFile, part: Path, target: Path, reporter: Reporter) -> None:
+    tried: list[str] = []
+    for source in file.sources:
+        try:
+            return _download_from(source, file, part, reporter)
+        except SourceError as error:
+            tried.append(f"{source} ({error})")
+    raise InstallError(
+        f"{file.name} could not be downloaded. Tried: {'; '.join(tried)}. "
+        f"By hand: get it in any way, save it as {target}, and run the same command again to verify it. "
+        f"Its sha256 must be {file.sha256}, its size {_size_text(file)}."
+    )
+
+
+def _size_text(file: CatalogFile) -> str:
+    return f"{file.nbytes:,} bytes" if file.nbytes is not None else f"about {file.about_bytes / 1e9:.2f} GB"
+
+
+def _download_from(source: HubSource | UrlSource, file: CatalogFile, part: Path, reporter: Reporter) -> None:
+    remote = resolve(source, file, reporter)
+    if remote.nbytes is not None and abs(remote.nbytes - file.about_bytes) > PLAUSIBLE * file.about_bytes:
+        raise SourceError(f"it announces {remote.nbytes:,} bytes, the file has {_size_text(file)}")
+    while True:
+        resumed = part.exists() and part.stat().st_size > 0
+        _check_space(part, remote.nbytes or file.about_bytes)
+        fetch(remote, part, reporter)
+        digest = sha256_of(part, reporter)
+        if digest == file.sha256 and file.nbytes in (None, part.stat().st_size):
+            return
+        size = part.stat().st_size
+        part.unlink()
+        if not resumed:
+            raise SourceError(
+                f"it sent a wrong file of {size:,} bytes, which was removed: sha256 {digest}, expected {file.sha256}"
+            )
+        # The wrong bytes may stem from an earlier run and another source: once more, all of it from this one.
+
+
+def _check_space(part: Path, nbytes: int) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    free = shutil.disk_usage(part.parent).free
+    if free < nbytes - have:
+        raise InstallError(
+            f"{part.parent} has {free / 1e9:.2f} GB free, but {(nbytes - have) / 1e9:.2f} GB are still needed. "
+            "Make room or choose another folder."
+        )

@@ -1,0 +1,78 @@
+"""How a long piece of work tells where it is, and learns that it should stop."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import InstallCancelled
+
+__all__ = ["Phase", "Progress", "Reporter"]
+
+Phase = Literal["waiting", "downloading", "verifying"]
+
+RATE_WINDOW = 5.0  # seconds over which the rate is taken: long enough to be calm, short enough to show a stall
+REPORT_EVERY = 0.2  # seconds between two calls of the listener
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of an installation: bytes done, bytes in all if known, bytes per second, seconds left if known."""
+
+    phase: Phase
+    name: str
+    done: int
+    total: int | None
+    rate: float
+    seconds_left: float | None
+
+
+class Reporter:
+    """Turns byte counts into `Progress` for a listener, a few times a second; raises when the user has cancelled."""
+
+    def __init__(
+        self, name: str, listener: Callable[[Progress], None] | None, cancelled: Callable[[], bool] | None
+    ) -> None:
+        self.name = name
+        self._listener = listener
+        self._cancelled = cancelled
+        self._phase: Phase | None = None
+        self._moments: deque[tuple[float, int]] = deque()
+        self._last_report = 0.0
+
+    def check(self) -> None:
+        """Raise if the user has cancelled.
+
+        Raises:
+            InstallCancelled: the user said so.
+        """
+        if self._cancelled is not None and self._cancelled():
+            raise InstallCancelled(
+                f"The installation of {self.name} was cancelled. What was downloaded is kept for the next one."
+            )
+
+    def at(self, phase: Phase, done: int, total: int | None) -> None:
+        """Report `done` bytes of `total`; the first and the last call of a phase always reach the listener.
+
+        Raises:
+            InstallCancelled: the user said so.
+        """
+        self.check()
+        now = time.monotonic()
+        if phase != self._phase or (self._moments and done < self._moments[-1][1]):
+            self._phase = phase
+            self._moments.clear()
+            self._last_report = 0.0
+        self._moments.append((now, done))
+        while now - self._moments[0][0] > RATE_WINDOW and len(self._moments) > 2:
+            self._moments.popleft()
+        if self._listener is None or (now - self._last_report < REPORT_EVERY and done != total):
+            return
+        self._last_report = now
+        (began, done_then) = self._moments[0]
+        rate = (done - done_then) / (now - began) if now > began else 0.0
+        left = (total - done) / rate if total is not None and rate > 0 else None
+        self._listener(Progress(phase, self.name, done, total, rate, left))
