@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from numbers import Integral
+from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -180,7 +181,10 @@ def _checked_mode(resize_mode: ResizeMode | int) -> ResizeMode:
 
 
 def _checked_box(crop: Box, picture: Size) -> Box:
-    x1, y1, x2, y2 = (int(edge) for edge in crop)
+    try:
+        x1, y1, x2, y2 = (index(edge) for edge in crop)
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"The crop box is {crop!r}; it has to be (x1, y1, x2, y2), four whole numbers.") from error
     if x1 >= x2 or y1 >= y2 or x2 <= 0 or y2 <= 0 or x1 >= picture[0] or y1 >= picture[1]:
         raise RequestError(
             f"The crop box {(x1, y1, x2, y2)} holds nothing of the picture, which is {picture[0]}x{picture[1]}; "
