@@ -24,8 +24,8 @@ __all__ = ["FIELDS", "PANEL_ORDER", "Choice", "Field", "Flag", "Number", "Pictur
 class Field:
     """One field of a request and how it is shown; the children say which values it takes.
 
-    ``infotext``: its key in a picture's generation parameters; None where it says nothing of how the picture came to be.
-    ``axis``: it is on the X/Y/Z plot. ``in_tabs``: the panel's first value, where that is not the API's default.
+    ``infotext``: its key in a picture's generation parameters; None where it says nothing of how the picture came to
+    be. ``axis``: it is on the X/Y/Z plot. ``in_tabs``: the panel's first value, where that is not the API's default.
     """
 
     name: str

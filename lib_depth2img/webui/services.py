@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..checkpoint.progress import Progress
     from ..depth.depth_map import DepthMap
 
-__all__ = ["Download", "EstimatorStatus", "InstallProgress", "ModelStatus", "PanelServices"]
+__all__ = ["Download", "EstimatorStatus", "ModelStatus", "PanelServices"]
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,6 @@ class Download:
     installed: bool
 
 
-@dataclass(frozen=True)
-class InstallProgress:
-    """How far a download is: bytes done and in all, bytes per second, seconds left (None while unknown)."""
-
-    file: str
-    done: int
-    total: int
-    rate: float
-    seconds_left: float | None
-
-
 class PanelServices(Protocol):
     """Every method may raise a ``Depth2ImgError``, whose text is shown to the user as it is."""
 
@@ -67,15 +57,17 @@ class PanelServices(Protocol):
         """The estimator the settings page names."""
 
     def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
-        """The depth of a picture, from the cache where it was seen before; waits its turn behind a running generation."""
+        """The depth of an RGB picture, from the cache where it was seen before; waits behind a running generation."""
 
     def downloads(self) -> Sequence[Download]:
         """What the install box offers, the recommended one first."""
 
-    def install(
-        self, name: str, *, on_progress: Callable[[InstallProgress], None], cancelled: Callable[[], bool]
-    ) -> str:
-        """Download and verify; what was done and what to do next, in one sentence. Raises: InstallError, InstallCancelled."""
+    def install(self, name: str, *, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> str:
+        """Download and verify ``Download.name``; one sentence on what was done and what to do next.
 
-    def use_trial_checkpoint(self) -> str:
-        """Copy the small trial checkpoint into the models folder and select it; one sentence on what was done."""
+        Raises:
+            InstallError: it could not be brought in; ``InstallCancelled`` once ``cancelled()`` is true.
+        """
+
+    def add_trial_checkpoint(self) -> str:
+        """Copy the small trial checkpoint into the models folder; its title in the list, for the page to select."""

@@ -1,0 +1,121 @@
+// Depth2Img in the page: text-to-image is held back while a depth model is loaded, the panel shows only what applies.
+// The model's state comes from the panel's status line, refreshed through a hidden button, so that it works without --api.
+{
+    const MASKED_TABS = [2, 3, 4]; // inpaint, inpaint sketch, inpaint upload (modules/ui.py:588)
+    const BATCH_TAB = 5;
+    const REASON = "A depth model is loaded. It paints from a picture's depth, so text alone gives it nothing to start from.";
+
+    class Depth2Img {
+        constructor() {
+            this.scheduled = null;
+        }
+
+        start() {
+            onUiLoaded(() => {
+                // Tabs and radio buttons change attributes only, which the host's observer does not see (script.js:124).
+                gradioApp().addEventListener("change", () => this.schedule());
+                gradioApp().addEventListener("click", () => this.schedule());
+                this.refresh();
+            });
+            onOptionsChanged(() => this.refresh());
+            onUiTabChange(() => this.refresh());
+            onAfterUiUpdate(() => this.update());
+        }
+
+        find(selector) {
+            return gradioApp().querySelector(selector);
+        }
+
+        refresh() {
+            this.find("#depth2img_refresh")?.click();
+        }
+
+        schedule() {
+            clearTimeout(this.scheduled);
+            this.scheduled = setTimeout(() => this.update(), 50);
+        }
+
+        update() {
+            if (!this.find("#depth2img_panel")) return;
+            this.holdTextToImage(this.find("#depth2img_status [data-depth-model]")?.dataset.depthModel === "true");
+            this.showWhatApplies();
+            this.addHints();
+            this.selectCheckpoint();
+        }
+
+        holdTextToImage(depthModel) {
+            const button = this.find("#txt2img_generate");
+            if (!button || depthModel === (button.dataset.depth2img === "held")) return;
+            button.disabled = depthModel;
+            if (depthModel) {
+                button.dataset.depth2img = "held";
+                button.closest("#txt2img_generate_box, #txt2img_actions_column")?.before(this.notice());
+            } else {
+                delete button.dataset.depth2img;
+                this.find("#depth2img_txt2img_notice")?.remove();
+            }
+        }
+
+        notice() {
+            const notice = document.createElement("div");
+            notice.id = "depth2img_txt2img_notice";
+            notice.className = "depth2img-warning";
+            const send = document.createElement("button");
+            send.type = "button";
+            send.className = "depth2img-link";
+            send.textContent = "Send to img2img";
+            send.addEventListener("click", () => this.sendToImg2Img());
+            notice.append(`${REASON} `, send);
+            return notice;
+        }
+
+        sendToImg2Img() {
+            if (this.find("#txt2img_gallery img")) {
+                this.find("#txt2img_send_to_img2img")?.click(); // the host's own: picture, prompts, settings
+                return;
+            }
+            for (const name of ["prompt", "neg_prompt"]) {
+                const from = this.find(`#txt2img_${name} textarea`);
+                const to = this.find(`#img2img_${name} textarea`);
+                if (from && to) {
+                    to.value = from.value;
+                    updateInput(to);
+                }
+            }
+            switch_to_img2img();
+        }
+
+        showWhatApplies() {
+            const tab = get_tab_index("mode_img2img");
+            const source = this.find("#depth2img_source input:checked")?.value;
+            const area = this.find("#img2img_inpaint_full_res input:checked")?.value;
+            const masked = MASKED_TABS.includes(tab) || tab === BATCH_TAB;
+            this.show("#depth2img_only_masked", masked && area === "Only masked" && source !== "Depth map");
+            this.show("#depth2img_batch", tab === BATCH_TAB);
+            this.show("#depth2img_look", tab !== BATCH_TAB || source !== "Init image");
+        }
+
+        show(selector, visible) {
+            this.find(selector)?.classList.toggle("depth2img-hidden", !visible);
+        }
+
+        addHints() {
+            const hints = this.find("#depth2img_hints");
+            if (!hints) return;
+            for (const [id, hint] of Object.entries(JSON.parse(hints.dataset.hints))) {
+                const element = this.find(`#${id}`);
+                if (element && element.title !== hint) element.title = hint;
+            }
+        }
+
+        selectCheckpoint() {
+            const wanted = this.find("#depth2img_panel [data-select-checkpoint]");
+            if (!wanted) return;
+            const title = wanted.dataset.selectCheckpoint;
+            wanted.removeAttribute("data-select-checkpoint");
+            selectCheckpoint(title); // the host's (ui.js:374)
+        }
+    }
+
+    new Depth2Img().start();
+}

@@ -1,0 +1,116 @@
+"""A request in a picture's generation parameters, and back into the panel.
+
+The host joins ``key: value`` with commas, quotes values with commas, colons or newlines as JSON, and splits a value
+that looks like 512x512 into ``key-1`` and ``key-2`` (modules/infotext_utils.py:16-18, 62-76, 274). No value written
+here needs that, but one that does comes back whole.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RequestError
+from ..fields import FIELDS, Choice, Field
+from ..request import Depth2ImgRequest
+
+if TYPE_CHECKING:
+    from .panel import Panel
+
+__all__ = ["DIGEST_KEY", "KEYS", "describe", "paste_functions", "read", "write"]
+
+DIGEST_KEY = "Depth2Img image hash"
+"""The sha256 prefix of the user's map or picture; the file itself cannot be put into an infotext."""
+
+_WRITTEN = tuple(entry for entry in FIELDS if entry.infotext)
+
+KEYS = (*(entry.infotext for entry in _WRITTEN if entry.infotext), DIGEST_KEY)
+
+
+def describe(request: Depth2ImgRequest) -> dict[str, str]:
+    """Every field that is not at its default, by infotext key, and the digest of the user's image.
+
+    Where the depth map goes (``append_depth_map``, ``save_depth_map``) is left out: it changes nothing in the
+    picture, and pasting somebody's picture should not make the panel write files.
+    """
+    changed = {
+        entry.infotext: _text(getattr(request, entry.name))
+        for entry in _WRITTEN
+        if entry.infotext and getattr(request, entry.name) != entry.default
+    }
+    if request.image is not None:
+        changed[DIGEST_KEY] = request.image.digest
+    return changed
+
+
+def write(parameters: dict[str, Any], request: Depth2ImgRequest) -> None:
+    """Put the request into ``p.extra_generation_params``; what the picture before it left there goes first."""
+    for key in KEYS:
+        parameters.pop(key, None)
+    parameters.update(describe(request))
+
+
+def read(entry: Field, parameters: Mapping[str, Any]) -> Any:
+    """The field's value in parsed generation parameters; its default when it is missing or makes no sense."""
+    assert entry.infotext is not None
+    text = _find(entry.infotext, parameters)
+    if text is None:
+        return entry.default
+    try:
+        return entry.parse(text)
+    except RequestError:
+        return entry.default
+
+
+def paste_functions(panel: Panel) -> list[tuple[Any, Callable[[Mapping[str, Any]], Any]]]:
+    """(widget, function) pairs for ``Script.infotext_fields``.
+
+    Functions and not keys, because the host leaves a widget as it was when its key is missing (infotext_utils.py:500).
+    """
+    pairs: list[tuple[Any, Callable[[Mapping[str, Any]], Any]]] = [
+        (panel.widgets[entry.name], _shown(entry)) for entry in _WRITTEN
+    ]
+    return [*pairs, (panel.note, _note)]
+
+
+def _shown(entry: Field) -> Callable[[Mapping[str, Any]], Any]:
+    """What the panel shows for the field: a label for a choice that has labels."""
+
+    def function(parameters: Mapping[str, Any]) -> Any:
+        value = read(entry, parameters)
+        return entry.label_of(value) if isinstance(entry, Choice) else value
+
+    return function
+
+
+def _note(parameters: Mapping[str, Any]) -> str:
+    digest = _find(DIGEST_KEY, parameters)
+    if digest is None:
+        return ""
+    return (
+        '<p class="depth2img-note">That picture was made with a file of your own, which an infotext cannot hold: '
+        f"choose it again (its sha256 begins with {html.escape(digest)}).</p>"
+    )
+
+
+def _text(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _find(key: str, parameters: Mapping[str, Any]) -> str | None:
+    if key in parameters:
+        return _unquoted(str(parameters[key]))
+    if f"{key}-1" in parameters and f"{key}-2" in parameters:
+        return f"{parameters[f'{key}-1']}x{parameters[f'{key}-2']}"
+    return None
+
+
+def _unquoted(text: str) -> str:
+    if len(text) < 2 or not text.startswith('"') or not text.endswith('"'):
+        return text
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        return text

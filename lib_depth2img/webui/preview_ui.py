@@ -1,0 +1,128 @@
+"""The panel's preview: a button that estimates, sliders that answer at once, a 16-bit PNG to take away."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ..depth.adjust import Adjustments
+from ..depth.files import encode_png
+from ..errors import Depth2ImgError, RequestError
+from ..fields import PANEL_ORDER
+from ..request import Depth2ImgRequest
+from . import markup
+from .preview import PreviewMap, render
+
+if TYPE_CHECKING:
+    from gradio.components import Component
+    from PIL import Image
+
+    from ..depth.depth_map import DepthMap
+    from .services import PanelServices
+
+__all__ = ["build"]
+
+SLIDERS = ("far", "near", "gamma", "blur", "invert")
+
+# Only the picture of the open tab is sent; the others would be megabytes for nothing. `get_tab_index` is the host's
+# (ui.js:93).
+_ONLY_OPEN_TAB = """(...values) => {
+    const pictures = %d;
+    const open = pictures > 1 ? get_tab_index('mode_img2img') : 0;
+    const first = values.length - pictures;
+    return values.map((value, index) => index < first || index - first === open ? value : null);
+}"""
+
+
+def build(services: PanelServices, widgets: Mapping[str, Component], init_images: Sequence[Component]) -> None:
+    """Add buttons, picture and events; ``widgets`` holds all of ``PANEL_ORDER``."""
+    handlers = _Handlers(services)
+    kept = gr.State(None)
+    with gr.Row(elem_id="depth2img_look"):
+        look = gr.Button("Preview depth", elem_id="depth2img_preview_button", size="sm")
+        download = gr.Button("Download as 16-bit PNG", elem_id="depth2img_download_button", size="sm")
+    shown = gr.HTML(elem_id="depth2img_preview")
+    file = gr.File(label="Depth map, 16 bits", visible=False, interactive=False, elem_id="depth2img_download")
+    for widget in (look, download, file):
+        widget.do_not_save_to_config = True  # type: ignore[attr-defined]
+
+    everything = [*(widgets[name] for name in PANEL_ORDER), *init_images]
+    script = _ONLY_OPEN_TAB % len(init_images) if init_images else None
+    look.click(handlers.look, everything, [kept, shown, file], _js=script)
+    download.click(handlers.download, everything, [file, shown], _js=script)
+    widgets["image"].change(handlers.look_at_upload, everything, [kept, shown, file], _js=script)
+
+    sliders = [widgets[name] for name in SLIDERS]
+    for slider in sliders:
+        slider.change(handlers.adjust, [kept, *sliders], [shown], queue=False, show_progress="hidden")
+
+
+class _Handlers:
+    """What the events do; each takes the values of its inputs and gives those of its outputs."""
+
+    def __init__(self, services: PanelServices) -> None:
+        self._services = services
+
+    def look(self, *values: Any) -> tuple[Any, str, Any]:
+        try:
+            request, depth_map, size = self._depth_map(values)
+            kept = PreviewMap.of(depth_map, size)
+            return kept, render(kept, request.adjustments).to_html(), gr.update(visible=False)
+        except Depth2ImgError as error:
+            return None, markup.error_line(error), gr.update(visible=False)
+
+    def look_at_upload(self, *values: Any) -> tuple[Any, str, Any]:
+        """At once, since reading a map is cheap; nothing to see when it was taken away."""
+        if values[PANEL_ORDER.index("image")] is None:
+            return None, "", gr.update(visible=False)
+        return self.look(*values)
+
+    def adjust(self, kept: PreviewMap | None, *values: Any) -> Any:
+        if kept is None:
+            return gr.update()
+        try:
+            return render(kept, Adjustments(**dict(zip(SLIDERS, values, strict=True)))).to_html()
+        except Depth2ImgError as error:
+            return markup.error_line(error)
+
+    def download(self, *values: Any) -> tuple[Any, Any]:
+        try:
+            request, depth_map, size = self._depth_map(values)
+            png = encode_png(request.adjustments.apply(depth_map).scaled().resized(size), bits=16)
+        except Depth2ImgError as error:
+            return gr.update(visible=False), markup.error_line(error)
+        path = Path(tempfile.mkdtemp(prefix="depth2img-")) / "depth-map.png"
+        path.write_bytes(png)
+        return gr.update(value=str(path), visible=True), gr.update()
+
+    def _depth_map(self, values: Sequence[Any]) -> tuple[Depth2ImgRequest, DepthMap, tuple[int, int]]:
+        """The request, its depth map before the sliders, and the (width, height) it is for."""
+        request = Depth2ImgRequest.from_panel(values[: len(PANEL_ORDER)])
+        if request.source == "depth_map":
+            depth_map: DepthMap = request.image.content  # type: ignore[union-attr, assignment]
+            return request, depth_map, depth_map.size
+        picture = request.image.content if request.image else _open_picture(values[len(PANEL_ORDER) :])
+        return request, self._services.estimate(picture, request.estimator), picture.size  # type: ignore[arg-type, return-value]
+
+
+def _open_picture(init_images: Sequence[Any]) -> Image.Image:
+    """The init image of the open tab as RGB. Raises: RequestError when there is none."""
+    for value in init_images:
+        picture = value["image"] if isinstance(value, dict) else value  # a dict with the mask from tool="sketch"
+        if picture is not None:
+            return _on_white(picture)
+    raise RequestError("There is no init image in the open tab. Choose one, or another source of depth above.")
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """As the host does before it encodes the picture (modules/images.py:842-851)."""
+    from PIL import Image
+
+    if picture.mode != "RGBA":
+        return picture.convert("RGB")
+    background = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(background, picture).convert("RGB")

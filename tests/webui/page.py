@@ -1,0 +1,113 @@
+"""A page on plain gradio that has the panel in it and, around it, those ids of the host that the panel's script looks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from lib_depth2img.checkpoint.progress import Progress
+from lib_depth2img.depth.depth_map import DepthMap
+from lib_depth2img.errors import InstallCancelled
+from lib_depth2img.fields import PANEL_ORDER
+from lib_depth2img.request import Depth2ImgRequest
+from lib_depth2img.webui.panel import Panel, build_panel
+from lib_depth2img.webui.services import Download, EstimatorStatus, ModelStatus
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class StubServices:
+    """Answers at once; counts what it is asked. A picture's depth is its brightness."""
+
+    checkpoint: str | None = "512-depth-ema.safetensors"
+    is_depth_model: bool = True
+    estimated: list[str] = field(default_factory=list)
+    requests: list[Depth2ImgRequest] = field(default_factory=list)
+    install_seconds: float = 0.5
+
+    def model(self) -> ModelStatus:
+        return ModelStatus(self.checkpoint, self.is_depth_model)
+
+    def estimators(self) -> Sequence[EstimatorStatus]:
+        return (
+            EstimatorStatus("checkpoint", ready=True, note="Inside the loaded depth model; nothing to download."),
+            EstimatorStatus("dpt_hybrid", ready=True, note="Weights in the models folder."),
+            EstimatorStatus("dpt_large", ready=False, note="Its weights (1.38 GB, MIT) are not here yet; install them below."),
+        )
+
+    def default_estimator(self) -> str:
+        return "checkpoint"
+
+    def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
+        self.estimated.append(estimator)
+        return DepthMap.from_array(np.asarray(picture.convert("L")).astype(np.float32))
+
+    def downloads(self) -> Sequence[Download]:
+        licence, url = "CreativeML Open RAIL++-M", "http://127.0.0.1/licence"
+        return (
+            Download("ckpt", "Depth model, 512-depth-ema.ckpt", 5_707_592_867, licence, url, installed=False),
+            Download("dpt_large", "Estimator dpt_large", 1_376_378_527, "MIT", url, installed=True),
+        )
+
+    def install(self, name: str, *, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> str:
+        steps = 20
+        for step in range(steps + 1):
+            if cancelled():
+                raise InstallCancelled(f"The installation of {name} was cancelled.")
+            progress(Progress("downloading", name, step * 250_000_000, steps * 250_000_000, 12.5e6, float(steps - step)))
+            time.sleep(self.install_seconds / steps)
+        return f"{name} is installed. Choose it as the checkpoint."
+
+    def add_trial_checkpoint(self) -> str:
+        return "depth2img-trial.safetensors [0123456789]"
+
+
+def build_page(services: StubServices) -> tuple[gr.Blocks, Panel]:
+    """The page; "Generate" of img2img reads the panel into ``services.requests``."""
+    with gr.Blocks(title="Depth2Img", css=(ROOT / "style.css").read_text(), analytics_enabled=False) as page:
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("txt2img", elem_id="tab_txt2img"):
+                gr.Textbox(label="Prompt", elem_id="txt2img_prompt")
+                gr.Textbox(label="Negative prompt", elem_id="txt2img_neg_prompt")
+                with gr.Column(elem_id="txt2img_actions_column"), gr.Row(elem_id="txt2img_generate_box"):
+                    gr.Button("Generate", elem_id="txt2img_generate", variant="primary")
+            with gr.Tab("img2img", elem_id="tab_img2img"):
+                panel, generate, answer = _img2img(services)
+
+        def read(*values: object) -> str:
+            try:
+                services.requests.append(Depth2ImgRequest.from_api_args(values))
+            except Exception as error:  # noqa: BLE001 - shown, so that a test can say what it was
+                return f"{type(error).__name__}: {error}"
+            return f"read {len(services.requests)}"
+
+        generate.click(read, panel.inputs, [answer])
+    return page, panel
+
+
+def _img2img(services: StubServices) -> tuple[Panel, gr.Button, gr.Textbox]:
+    gr.Textbox(label="Prompt for img2img", elem_id="img2img_prompt")
+    gr.Textbox(label="Negative prompt for img2img", elem_id="img2img_neg_prompt")
+    generate = gr.Button("Generate", elem_id="img2img_generate", variant="primary")
+    answer = gr.Textbox(label="Answer", elem_id="answer")
+    pictures = []
+    with gr.Tabs(elem_id="mode_img2img"):
+        for name in ("img2img", "Sketch", "Inpaint", "Inpaint sketch", "Inpaint upload"):
+            with gr.Tab(name):
+                pictures.append(gr.Image(type="pil", image_mode="RGBA", elem_id=f"picture_{len(pictures)}", height=240))
+        with gr.Tab("Batch"):
+            gr.Textbox(label="Input directory")
+    gr.Radio(
+        ["Whole picture", "Only masked"], value="Whole picture", label="Inpaint area", elem_id="img2img_inpaint_full_res"
+    )
+    return build_panel(services, init_images=pictures), generate, answer
+
+
+assert len(PANEL_ORDER) == 14
