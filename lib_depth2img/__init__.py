@@ -1,6 +1,7 @@
 """Depth-to-image for Stable Diffusion 2: depth maps, the bundled MiDaS runner, and the model pair.
 
-Importing this package does no work and imports neither torch nor timm nor cv2: the names below are fetched on first use.
+Importing this package does no work and imports neither torch nor timm nor cv2: the names below are fetched on first
+use.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@
     └── InstallError        a file of the model pair that could not be brought in
         └── InstallCancelled  …because the user said so
 
-The text of each says what was got, what was expected, and what to do. Nothing is raised from here that is not one of them;
-the host shows ``str(error)`` as it is.
+The text of each says what was got, what was expected, and what to do. Nothing is raised from here that is not one of
+them; the host shows ``str(error)`` as it is.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class DepthMapError(Depth2ImgError):
 
 
 class RequestError(Depth2ImgError):
-    """A field of a request that is unknown, of the wrong type or out of range; the text names it, the value and the range."""
+    """A field of a request: unknown, of the wrong type or out of range; the text names field, value and range."""
 
 
 class EstimatorError(Depth2ImgError):
@@ -52,11 +52,11 @@ class EstimatorError(Depth2ImgError):
 
 
 class TensorFileError(Depth2ImgError):
-    """A ``.safetensors``, ``.ckpt`` or ``.pt`` file that is truncated, malformed, or whose pickle names anything but tensors."""
+    """A ``.safetensors``, ``.ckpt`` or ``.pt`` file that is truncated, malformed, or would run code when unpickled."""
 
 
 class WeightsError(TensorFileError):
-    """Weights that can be read but do not fit: keys missing or left over, shapes, or another sha256 than the catalogue's."""
+    """Weights that can be read but do not fit: keys, shapes, or another sha256 than the catalogue's."""
 
 
 class CheckpointError(Depth2ImgError):
@@ -67,5 +67,5 @@ class InstallError(Depth2ImgError):
     """A file that could not be installed: every source failed, no disk space, wrong hash, not allowed."""
 
 
-class InstallCancelled(InstallError):
+class InstallCancelled(InstallError):  # noqa: N818 - not an error of anything, but the same road out
     """The user stopped the installation; what was downloaded so far is kept and resumed the next time."""

@@ -1,4 +1,5 @@
-"""The half that all MiDaS networks share: four feature maps are fused from coarse to fine, and a head turns them into nearness.
+"""The half that all MiDaS networks share: four feature maps are fused from coarse to fine, and a head turns them into
+nearness.
 
 Names and shapes follow the published weights (``scratch.*``); sources: Ranftl et al. 2020 (arXiv:1907.01341) and 2021
 (arXiv:2103.13413), Stability's ``ldm/modules/midas/midas/blocks.py`` for the order of operations.
@@ -11,20 +12,23 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .convolutions import Conv2d, WinogradConv2d
+
 __all__ = ["Decoder", "FeatureFusionBlock", "Head", "ResidualConvUnit"]
 
 
 class ResidualConvUnit(nn.Module):
     """Two 3×3 convolutions around a skip: (B, C, h, w) -> (B, C, h, w).
 
-    ``skip_activated`` repeats a property the v2.1 weights were trained with: their first ReLU works in place, so that the skip
-    carries the activated input (blocks.py:156, ``nn.ReLU(inplace=True)``) where DPT's carries the input itself.
+    ``skip_activated`` repeats a property the v2.1 weights were trained with: their first ReLU works in place, so that
+    the skip carries the activated input (blocks.py:156, ``nn.ReLU(inplace=True)``) where DPT's carries the input
+    itself.
     """
 
     def __init__(self, features: int, *, skip_activated: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(features, features, 3, padding=1)
-        self.conv2 = nn.Conv2d(features, features, 3, padding=1)
+        self.conv1 = WinogradConv2d(features, features)
+        self.conv2 = WinogradConv2d(features, features)
         self.skip_activated = skip_activated
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,18 +45,17 @@ class FeatureFusionBlock(nn.Module):
 
     def __init__(self, features: int, out_features: int | None, *, skip_activated: bool = False) -> None:
         super().__init__()
-        self.out_conv = None if out_features is None else nn.Conv2d(features, out_features, 1)
+        self.out_conv = None if out_features is None else Conv2d(features, out_features, 1)
         self.resConfUnit1 = ResidualConvUnit(features, skip_activated=skip_activated)
         self.resConfUnit2 = ResidualConvUnit(features, skip_activated=skip_activated)
 
     def forward(self, path: Tensor | None, features: Tensor) -> Tensor:
-        if path is None:  # the coarsest level has nothing to add to; its resConfUnit1 exists in the weights only
-            fused = features
-        else:
-            fused = self.resConfUnit1(features).add_(path)
+        # The coarsest level has nothing to be added to; its resConfUnit1 exists in the weights only.
+        fused = features if path is None else self.resConfUnit1(features).add_(path)
         fused = self.resConfUnit2(fused)
         if self.out_conv is not None:
-            # A 1×1 convolution commutes with interpolation, whose weights sum to one; before it there is a quarter of the work.
+            # A 1×1 convolution commutes with interpolation, whose weights sum to one; before it there is a quarter of
+            # the work.
             fused = self.out_conv(fused)
         return F.interpolate(fused, scale_factor=2, mode="bilinear", align_corners=True)
 
@@ -68,16 +71,24 @@ class Interpolate(nn.Module):
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=self.align_corners)
 
 
+class Conv2dFloat32(Conv2d):
+    """Gives float32 whatever its weight's dtype: nearness runs into the thousands, where halves are whole steps apart."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.float()
+        return F.conv2d(x.float(), self.weight.float(), bias, self.stride, self.padding)
+
+
 class Head(nn.Sequential):
-    """(B, C, h, w) -> (B, 1, 2h, 2w), nearness >= 0."""
+    """(B, C, h, w) -> (B, 1, 2h, 2w) float32, nearness >= 0."""
 
     def __init__(self, features: int, middle: int, *, align_corners: bool) -> None:
         super().__init__(
-            nn.Conv2d(features, middle, 3, padding=1),
+            WinogradConv2d(features, middle),
             Interpolate(align_corners=align_corners),
-            nn.Conv2d(middle, 32, 3, padding=1),
+            Conv2d(middle, 32, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(32, 1, 1),
+            Conv2dFloat32(32, 1, 1),
             nn.ReLU(inplace=True),
         )
 
@@ -85,8 +96,8 @@ class Head(nn.Sequential):
 class Decoder(nn.Module):
     """``scratch``: four feature maps, finest first, to nearness (B, H, W).
 
-    ``in_channels`` are the feature maps' channels, ``widths`` what they are brought to; each level hands on the next finer
-    level's width.
+    ``in_channels`` are the feature maps' channels, ``widths`` what they are brought to; each level hands on the next
+    finer level's width.
     """
 
     def __init__(
@@ -100,8 +111,10 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         next_widths = [widths[0], *widths[:-1]]
-        for level, (channels, width, next_width) in enumerate(zip(in_channels, widths, next_widths, strict=True), start=1):
-            self.add_module(f"layer{level}_rn", nn.Conv2d(channels, width, 3, padding=1, bias=False))
+        for level, (channels, width, next_width) in enumerate(
+            zip(in_channels, widths, next_widths, strict=True), start=1
+        ):
+            self.add_module(f"layer{level}_rn", WinogradConv2d(channels, width, bias=False))
             fusion = FeatureFusionBlock(width, next_width if fusion_conv else None, skip_activated=skip_activated)
             self.add_module(f"refinenet{level}", fusion)
         self.output_conv = head

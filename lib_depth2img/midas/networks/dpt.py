@@ -1,9 +1,9 @@
 """Dense prediction transformers: ``dpt_hybrid`` (ResNet-50 + ViT-B/16) and ``dpt_large`` (ViT-L/16).
 
-Ranftl, Bochkovskiy, Koltun: Vision Transformers for Dense Prediction (arXiv:2103.13413). The backbones are timm's; what is ours is
-reading four feature maps out of them and putting tokens back into pictures. Keys as in the published ``dpt_hybrid-midas-501f0c75.pt``
-and ``dpt_large-midas-2f21e586.pt``, classifier head included. No activation is kept anywhere but on the stack, so that several
-threads may use one network.
+Ranftl, Bochkovskiy, Koltun: Vision Transformers for Dense Prediction (arXiv:2103.13413). The backbones are timm's;
+what is ours is reading four feature maps out of them and putting tokens back into pictures. Keys as in the published
+``dpt_hybrid-midas-501f0c75.pt`` and ``dpt_large-midas-2f21e586.pt``, classifier head included. No activation is kept
+anywhere but on the stack, so that several threads may use one network.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .convolutions import Conv2d, fold_std_convs
 from .decoder import Decoder, Head
-from .std_conv import fold_std_convs
 
 __all__ = ["DPT", "dpt_hybrid", "dpt_large"]
 
@@ -34,21 +34,22 @@ class ProjectReadout(nn.Module):
         linear = self.project[0]
         patches, readout = tokens[:, 1:], tokens[:, :1]
         # Linear of [patch, readout] in two halves: the readout's is the same for all patches and needed only once.
-        of_patch, of_readout = linear.weight.chunk(2, dim=1)  # type: ignore[operator, union-attr]
-        projected = F.linear(patches, of_patch) + F.linear(readout, of_readout, linear.bias)  # type: ignore[arg-type]
+        of_patch, of_readout = linear.weight.chunk(2, dim=1)
+        projected = F.linear(patches, of_patch) + F.linear(readout, of_readout, linear.bias)
         return F.gelu(projected)
 
 
 class Reassemble(nn.Module):
     """Tokens to a feature map: (B, 1+N, D) -> (B, C, s·h/16, s·w/16), with ``resample`` giving the scale s.
 
-    The children's names are the places they hold in the published weights; places 1 and 2 were reshapes without weights.
+    The children's names are the places they hold in the published weights; places 1 and 2 were reshapes without
+    weights.
     """
 
     def __init__(self, width: int, channels: int, resample: nn.Module | None) -> None:
         super().__init__()
         self.add_module("0", ProjectReadout(width))
-        self.add_module("3", nn.Conv2d(width, channels, 1))
+        self.add_module("3", Conv2d(width, channels, 1))
         if resample is not None:
             self.add_module("4", resample)
 
@@ -64,8 +65,8 @@ class Reassemble(nn.Module):
 class Encoder(nn.Module):
     """``pretrained``: a picture to four feature maps at 1/4, 1/8, 1/16 and 1/32 of its size.
 
-    ``taps`` are the transformer blocks whose outputs are reassembled. A hybrid has two of them; its two finest maps come from the
-    first stages of its convolutional stem.
+    ``taps`` are the transformer blocks whose outputs are reassembled. A hybrid has two of them; its two finest maps
+    come from the first stages of its convolutional stem.
     """
 
     def __init__(self, vit: nn.Module, *, taps: Sequence[int], reassemble: Sequence[Reassemble]) -> None:
@@ -81,7 +82,7 @@ class Encoder(nn.Module):
         features, embedded = self._embed(x)
         tokens = self._tokens(embedded, grid)
         number = self._first
-        for index, block in enumerate(self.model.blocks):  # type: ignore[arg-type]
+        for index, block in enumerate(self.model.blocks):
             tokens = block(tokens)
             if index in self.taps:
                 features.append(self.get_submodule(f"act_postprocess{number}")(tokens, grid))
@@ -93,23 +94,23 @@ class Encoder(nn.Module):
         patch_embed = self.model.patch_embed
         backbone = getattr(patch_embed, "backbone", None)
         if backbone is None:
-            return [], patch_embed.proj(x)  # type: ignore[union-attr, operator]
+            return [], patch_embed.proj(x)
         x = backbone.stem(x)
         stages = []
         for stage in backbone.stages:
             x = stage(x)
             stages.append(x)
-        return stages[:2], patch_embed.proj(backbone.norm(x))  # type: ignore[union-attr, operator]
+        return stages[:2], patch_embed.proj(backbone.norm(x))
 
     def _tokens(self, embedded: Tensor, grid: tuple[int, int]) -> Tensor:
         """Class token in front, position added: (B, D, h, w) -> (B, 1+h·w, D)."""
         patches = embedded.flatten(2).transpose(1, 2)
-        cls_token = self.model.cls_token.expand(len(patches), -1, -1)  # type: ignore[operator, union-attr]
+        cls_token = self.model.cls_token.expand(len(patches), -1, -1)
         return torch.cat((cls_token, patches), dim=1).add_(self._positions(grid))
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """The trained square of positions, stretched bilinearly over ``grid``: (1, 1+h·w, D)."""
-        positions: Tensor = self.model.pos_embed  # type: ignore[assignment]
+        positions: Tensor = self.model.pos_embed
         side = round((positions.shape[1] - 1) ** 0.5)
         if grid == (side, side):
             return positions
@@ -119,7 +120,10 @@ class Encoder(nn.Module):
 
 
 class DPT(nn.Module):
-    """(B, 3, h, w) normalised picture, h and w multiples of 32 -> (B, h, w) nearness (near = high), in relative units, >= 0."""
+    """(B, 3, h, w) normalised picture -> (B, h, w) float32 nearness (near = high), in relative units, >= 0.
+
+    h and w are multiples of 32.
+    """
 
     def __init__(self, pretrained: Encoder, channels: Sequence[int]) -> None:
         super().__init__()
@@ -143,7 +147,7 @@ def dpt_hybrid() -> DPT:
     """The depth stage of ``512-depth-ema``: 123 M parameters."""
     reassemble = (
         Reassemble(768, 768, None),
-        Reassemble(768, 768, nn.Conv2d(768, 768, 3, stride=2, padding=1)),
+        Reassemble(768, 768, Conv2d(768, 768, 3, stride=2, padding=1)),
     )
     encoder = Encoder(_vit("vit_base_r50_s16_384"), taps=(8, 11), reassemble=reassemble)
     return DPT(encoder, (256, 512, 768, 768))
@@ -155,7 +159,7 @@ def dpt_large() -> DPT:
         Reassemble(1024, 256, nn.ConvTranspose2d(256, 256, 4, stride=4)),
         Reassemble(1024, 512, nn.ConvTranspose2d(512, 512, 2, stride=2)),
         Reassemble(1024, 1024, None),
-        Reassemble(1024, 1024, nn.Conv2d(1024, 1024, 3, stride=2, padding=1)),
+        Reassemble(1024, 1024, Conv2d(1024, 1024, 3, stride=2, padding=1)),
     )
     encoder = Encoder(_vit("vit_large_patch16_384"), taps=(5, 11, 17, 23), reassemble=reassemble)
     return DPT(encoder, (256, 512, 1024, 1024))

@@ -1,7 +1,7 @@
 """MiDaS v2.1: the convolutional networks ``midas_v21`` (ResNeXt-101) and ``midas_v21_small`` (EfficientNet-Lite3).
 
-Ranftl et al.: Towards Robust Monocular Depth Estimation (arXiv:1907.01341). The backbones are timm's, cut into the four pieces of the
-published weights: ``pretrained.layer1`` … ``pretrained.layer4``.
+Ranftl et al.: Towards Robust Monocular Depth Estimation (arXiv:1907.01341). The backbones are timm's, cut into the
+four pieces of the published weights: ``pretrained.layer1`` … ``pretrained.layer4``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class Encoder(nn.Module):
 
 
 class MidasV21(nn.Module):
-    """(B, 3, h, w) normalised picture, h and w multiples of 32 -> (B, h, w) nearness (near = high), in relative units, >= 0."""
+    """(B, 3, h, w) normalised picture -> (B, h, w) float32 nearness (near = high), in relative units, >= 0.
+
+    h and w are multiples of 32.
+    """
 
     def __init__(self, pretrained: Encoder, scratch: Decoder) -> None:
         super().__init__()
@@ -53,7 +56,9 @@ def midas_v21() -> MidasV21:
     stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.act1, resnet.maxpool, resnet.layer1)
     encoder = Encoder((stem, resnet.layer2, resnet.layer3, resnet.layer4))
     head = Head(256, 128, align_corners=False)
-    return MidasV21(encoder, Decoder((256, 512, 1024, 2048), (256,) * 4, head=head, fusion_conv=False, skip_activated=True))
+    return MidasV21(
+        encoder, Decoder((256, 512, 1024, 2048), (256,) * 4, head=head, fusion_conv=False, skip_activated=True)
+    )
 
 
 def midas_v21_small() -> MidasV21:

@@ -1,0 +1,85 @@
+"""From a picture to the network's input.
+
+Sources: Stability's ldm/modules/midas/midas/transforms.py (Resize, NormalizeImage) and ldm/data/util.py (AddMiDaS),
+which the host uses in modules/processing.py:304-308.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import EstimatorError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from .presets import Preset
+
+__all__ = ["network_input", "network_size", "picture_array"]
+
+MULTIPLE = 32
+MAX_AREA = 16 * 384 * 384
+"""Pixels of the largest network input. MiDaS's own rule has no bound: a 1:40 panorama would be 40 times the usual work."""
+
+
+def picture_array(picture: Image.Image | np.ndarray) -> np.ndarray:
+    """A picture as (H, W, 3) uint8 RGB.
+
+    ``picture``: a PIL image of any mode (alpha is dropped), or an array (H, W, 3) uint8.
+
+    Raises:
+        EstimatorError: anything else, or a picture with no pixels.
+    """
+    if not isinstance(picture, np.ndarray):
+        if not hasattr(picture, "convert"):
+            raise EstimatorError(f"Got a {type(picture).__name__}; expected a PIL image or an (H, W, 3) uint8 array.")
+        picture = np.asarray(picture.convert("RGB"))
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise EstimatorError(
+            f"Got an array of shape {picture.shape} and type {picture.dtype}; "
+            "expected (H, W, 3) uint8 with at least one pixel."
+        )
+    return picture
+
+
+def network_size(size: tuple[int, int], preset: Preset) -> tuple[int, int]:
+    """(width, height) of the network's input for a picture of ``size`` (width, height): multiples of 32.
+
+    As MiDaS does it, except where that gives a side of zero (beyond about 24:1) or more than ``MAX_AREA`` pixels:
+    there the shape is squeezed, which an estimate over the whole picture survives.
+    """
+    to_width, to_height = (preset.side / side for side in size)
+    if preset.fit == "upper_bound":
+        scale = min(to_width, to_height)
+    else:
+        scale = to_width if abs(1 - to_width) < abs(1 - to_height) else to_height
+    width, height = (_to_multiple(scale * side, preset) for side in size)
+    if width * height > MAX_AREA:
+        short = min(width, height)
+        longest = MAX_AREA // short // MULTIPLE * MULTIPLE
+        width, height = min(width, longest), min(height, longest)
+    return width, height
+
+
+def _to_multiple(length: float, preset: Preset) -> int:
+    rounded = round(length / MULTIPLE) * MULTIPLE
+    if preset.fit == "upper_bound" and rounded > preset.side:
+        rounded = int(length // MULTIPLE) * MULTIPLE
+    return max(rounded, MULTIPLE)
+
+
+def network_input(pictures: Sequence[np.ndarray], size: tuple[int, int], preset: Preset) -> Tensor:
+    """Pictures (H, W, 3) uint8 to (B, 3, h, w) float32 on the CPU, normalised; bicubic as OpenCV does it, not antialiased."""
+    import cv2
+    import torch
+
+    mean = np.array(preset.mean, dtype=np.float32)
+    std = np.array(preset.std, dtype=np.float32)
+    resized = [
+        cv2.resize(picture.astype(np.float32) / 255.0, size, interpolation=cv2.INTER_CUBIC) for picture in pictures
+    ]
+    return torch.from_numpy(np.stack([(picture - mean) / std for picture in resized])).permute(0, 3, 1, 2)
