@@ -38,14 +38,21 @@ def write_beside(checkpoint: str | Path, midas: str = DEFAULT_MIDAS) -> Path | N
     return target
 
 
-def describes_depth_model(yaml: Path, context_dim: int | None = None) -> bool:
-    """Whether a yaml builds a five-channel depth model, with the given width of cross-attention if one is given."""
-    configuration = _load(yaml)
-    model = _at(configuration, "model")
+def describes_depth_model(yaml: Path, context_dim: int | None = None, midas: str | None = None) -> bool:
+    """Whether a yaml builds a five-channel depth model.
+
+    context_dim: the width of cross-attention that it must have. midas: the preset whose weights are in the checkpoint,
+    which would not load into a depth stage of another one. None leaves either open.
+    """
+    model = _at(_load(yaml), "model")
     unet = _at(model, "params", "unet_config", "params")
-    if not str(_at(model, "target")).endswith("LatentDepth2ImageDiffusion"):
+    stage = _at(model, "params", "depth_stage_config")
+    if not str(_at(model, "target")).endswith("LatentDepth2ImageDiffusion") or _at(unet, "in_channels") != 5:
         return False
-    return _at(unet, "in_channels") == 5 and context_dim in (None, _at(unet, "context_dim"))
+    if context_dim is not None and _at(unet, "context_dim") != context_dim:
+        return False
+    stabilitys = str(_at(stage, "target")).endswith("MiDaSInference")
+    return midas is None or not stabilitys or _at(stage, "params", "model_type") == midas
 
 
 def _load(yaml: Path) -> Any:

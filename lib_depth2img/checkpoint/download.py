@@ -1,7 +1,7 @@
 """Bring a file in over HTTP, going on where an earlier attempt stopped.
 
 The hub client says where a file is and what it should be (`sources`), but its own download is not used for the bytes:
-whether and where it resumes depends on its version (before 0.23 in the cache, with a symlink to it; with the xet transfer
+whether and where it resumes depends on its version (before 0.23 in the cache, with a symlink to it; with xet transfer
 it is another library's matter), it cannot be cancelled, and it cannot take over what another source has sent. One
 streaming loop with Range requests does all this for every kind of source.
 """

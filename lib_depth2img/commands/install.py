@@ -3,18 +3,91 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ..errors import InstallError
+from ..checkpoint.catalog import ESTIMATORS, VARIANTS, estimator_file, variant
+
+if TYPE_CHECKING:
+    from ..checkpoint.progress import Progress
 
 __all__ = ["add_parser"]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the word ``install`` to the command line."""
-    parser = subparsers.add_parser("install", help="download the depth model, or MiDaS weights, and verify them")
+    parser = subparsers.add_parser(
+        "install",
+        help="download the depth model, or MiDaS weights, and verify them",
+        description="Download the depth checkpoint with its yaml, or MiDaS weights. What was interrupted goes on where "
+        "it stopped; what is there is verified and kept. HF_ENDPOINT, HF_HUB_OFFLINE and proxy variables are honoured.",
+    )
+    parser.add_argument(
+        "--to", required=True, type=Path, metavar="DIR", help="the folder, such as models/Stable-diffusion"
+    )
+    what = parser.add_mutually_exclusive_group()
+    sizes = ", ".join(f"{name} {variant(name).about_bytes / 1e9:.2f} GB" for name in VARIANTS)
+    what.add_argument(
+        "--variant", choices=VARIANTS, default="ckpt", help=f"form of the checkpoint ({sizes}); default ckpt"
+    )
+    what.add_argument("--estimator", choices=ESTIMATORS, help="MiDaS weights of this preset instead of the checkpoint")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Install what was asked for; returns the exit code."""
-    raise InstallError("install is not written yet")
+    from ..checkpoint.install import install, install_pair
+
+    file = estimator_file(arguments.estimator) if arguments.estimator else variant(arguments.variant)
+    print(f"{file.name}: licence {file.licence.name}, {file.licence.url}", file=sys.stderr)
+    with _Bar(quiet=arguments.quiet) as bar:
+        if arguments.estimator:
+            installed = [install(file, arguments.to, progress=bar.show)]
+        else:
+            installed = list(install_pair(arguments.variant, arguments.to, progress=bar.show))
+    if arguments.json:
+        print(json.dumps({"installed": [str(path) for path in installed], "sha256": file.sha256}))
+    else:
+        print("\n".join(str(path) for path in installed))
+    return 0
+
+
+class _Bar:
+    """A tqdm bar for each phase of an installation."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+        self._phase: str | None = None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, progress: Progress) -> None:
+        """Draw `progress`; size, rate and time left are tqdm's."""
+        if self._quiet:
+            return
+        from tqdm import tqdm
+
+        if self._bar is None or progress.phase != self._phase:
+            if self._bar is not None:
+                self._bar.close()
+            self._phase = progress.phase
+            self._bar = tqdm(
+                total=progress.total,
+                initial=progress.done,
+                desc=f"{progress.phase} {progress.name}",
+                unit="B",
+                unit_scale=True,
+            )
+        self._bar.total = progress.total
+        self._bar.n = progress.done
+        self._bar.refresh()

@@ -1,0 +1,107 @@
+"""What a checkpoint holds, told from the names and shapes of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..tensor_file import TensorFile, TensorInfo, state_dict_names
+
+__all__ = [
+    "EMA",
+    "INPUT_CONVOLUTION",
+    "MIDAS",
+    "UNET",
+    "VAE",
+    "Contents",
+    "contents_of",
+    "midas_preset",
+    "state_dict_infos",
+]
+
+UNET = "model.diffusion_model."
+VAE = "first_stage_model."
+EMA = "model_ema."
+MIDAS = "depth_model.model."
+INPUT_CONVOLUTION = UNET + "input_blocks.0.0.weight"
+CROSS_ATTENTION = UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+LATER_CROSS_ATTENTION = UNET + "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
+
+TEXT_ENCODERS = {
+    "OpenCLIP": "cond_stage_model.model.transformer.resblocks.",
+    "CLIP": "cond_stage_model.transformer.",
+    "OpenCLIP (SDXL)": "conditioner.embedders.1.model.transformer.resblocks.",
+    "OpenCLIP (SD2 turbo)": "conditioner.embedders.0.model.transformer.resblocks.",
+}
+
+STABLE_DIFFUSION = {768: "1", 1024: "2", 2048: "XL"}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a state dict.
+
+    unet_channels: of the UNet's input; 4 ordinary, 5 depth, 9 inpainting; None without a UNet of ldm's naming.
+    context_dim: width of the UNet's cross-attention: 768 in Stable Diffusion 1, 1024 in 2.
+    midas: the preset of the MiDaS network inside, such as "dpt_hybrid", or None.
+    text_encoder, vae, ema: whether (and which) they are inside.
+    The prediction type (noise or v) cannot be told from a header.
+    """
+
+    unet_channels: int | None
+    context_dim: int | None
+    midas: str | None
+    text_encoder: str | None
+    vae: bool
+    ema: bool
+
+    @property
+    def stable_diffusion(self) -> str | None:
+        """One of "1", "2" and "XL"; None for a UNet of another width, or none at all."""
+        return STABLE_DIFFUSION.get(self.context_dim or 0)
+
+    @property
+    def is_depth_model(self) -> bool:
+        """Whether the UNet takes a depth channel."""
+        return self.unet_channels == 5
+
+    @property
+    def is_sd2_depth_model(self) -> bool:
+        """Whether the configuration of 512-depth-ema describes it."""
+        return self.is_depth_model and self.stable_diffusion == "2"
+
+
+def state_dict_infos(file: TensorFile) -> dict[str, TensorInfo]:
+    """The state dict's own names with what the file's header says of each tensor."""
+    return {name: file[entry] for name, entry in state_dict_names(file).items()}
+
+
+def contents_of(tensors: Mapping[str, TensorInfo]) -> Contents:
+    """Tell what a state dict holds."""
+    inside = {name.removeprefix(MIDAS): info for name, info in tensors.items() if name.startswith(MIDAS)}
+    encoder = (kind for kind, prefix in TEXT_ENCODERS.items() if any(name.startswith(prefix) for name in tensors))
+    return Contents(
+        unet_channels=_size(tensors, INPUT_CONVOLUTION, 1),
+        context_dim=_size(tensors, CROSS_ATTENTION, 1) or _size(tensors, LATER_CROSS_ATTENTION, 1),
+        midas=midas_preset(inside),
+        text_encoder=next(encoder, None),
+        vae=any(name.startswith(f"{VAE}decoder.") for name in tensors),
+        ema=any(name.startswith(EMA) for name in tensors),
+    )
+
+
+def midas_preset(tensors: Mapping[str, TensorInfo]) -> str | None:
+    """Which preset's network these weights are, named as MiDaS publishes them; None if none, or not whole."""
+    if "scratch.output_conv.4.weight" not in tensors:
+        return None
+    if "pretrained.model.patch_embed.backbone.stem.conv.weight" in tensors:
+        return "dpt_hybrid"
+    if _size(tensors, "pretrained.model.cls_token", 2) == 1024:
+        return "dpt_large"
+    stem = _size(tensors, "pretrained.layer1.0.weight", 0)
+    return {64: "midas_v21", 32: "midas_v21_small"}.get(stem or 0)
+
+
+def _size(tensors: Mapping[str, TensorInfo], name: str, axis: int) -> int | None:
+    shape = tensors[name].shape if name in tensors else ()
+    return shape[axis] if len(shape) > axis else None

@@ -1,0 +1,146 @@
+"""Look into a checkpoint without loading it: headers only, whatever its size, and without importing torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..tensor_file import TensorInfo, open_tensor_file
+from . import configuration
+from .contents import Contents, contents_of, midas_preset, state_dict_infos
+
+__all__ = ["Report", "depth_model_without_yaml", "inspect", "write_yaml_beside"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `inspect` found.
+
+    tensors, tensor_bytes, dtypes: of the state dict, dtypes as bytes of each. leftovers: what else the file holds
+    (training state). yaml: the configuration beside it. yaml_fits: whether it builds a model these weights fit; None
+    where there is none, or the file is no depth model. verdict: all of it in one line.
+    """
+
+    path: str
+    format: str
+    file_bytes: int
+    tensors: int
+    tensor_bytes: int
+    dtypes: dict[str, int]
+    leftovers: int
+    unet_channels: int | None
+    stable_diffusion: str | None
+    midas: str | None
+    text_encoder: str | None
+    vae: bool
+    ema: bool
+    yaml: str | None
+    yaml_fits: bool | None
+    depth_model: bool
+    verdict: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain data, for JSON."""
+        return asdict(self)
+
+
+def inspect(path: str | Path) -> Report:
+    """Read a checkpoint's (or any weights file's) header and say what it is.
+
+    Raises:
+        TensorFileError: no weights file, a damaged one, or one whose pickle would run code.
+    """
+    path = Path(path)
+    with open_tensor_file(path) as file:
+        tensors = state_dict_infos(file)
+        leftovers = len(file) - len(tensors) + len(file.extra)
+        kind = file.format
+    contents = contents_of(tensors)
+    yaml = configuration.beside(path)
+    yaml_there = yaml.is_file()
+    fits = _fits(yaml, contents) if yaml_there and contents.is_depth_model else None
+    dtypes: Counter[str] = Counter()
+    for info in tensors.values():
+        dtypes[info.dtype] += info.nbytes
+    return Report(
+        path=str(path),
+        format=kind,
+        file_bytes=path.stat().st_size,
+        tensors=len(tensors),
+        tensor_bytes=sum(info.nbytes for info in tensors.values()),
+        dtypes=dict(dtypes.most_common()),
+        leftovers=leftovers,
+        unet_channels=contents.unet_channels,
+        stable_diffusion=contents.stable_diffusion,
+        midas=contents.midas,
+        text_encoder=contents.text_encoder,
+        vae=contents.vae,
+        ema=contents.ema,
+        yaml=str(yaml) if yaml_there else None,
+        yaml_fits=fits,
+        depth_model=contents.is_depth_model,
+        verdict=_verdict(contents, tensors, fits),
+    )
+
+
+def depth_model_without_yaml(path: str | Path) -> bool:
+    """Whether this is a Stable Diffusion 2 depth model with no yaml beside it, which the host may mistake.
+
+    Raises:
+        TensorFileError: see `inspect`.
+    """
+    return not configuration.beside(path).exists() and _contents(path).is_sd2_depth_model
+
+
+def write_yaml_beside(path: str | Path) -> Path | None:
+    """Give a Stable Diffusion 2 depth model its yaml; returns its path, or None where one lies there or none belongs.
+
+    A yaml that is there is never overwritten, whether it fits or not.
+
+    Raises:
+        TensorFileError: see `inspect`.
+        CheckpointError: the folder cannot be written to.
+    """
+    if configuration.beside(path).exists():
+        return None
+    contents = _contents(path)
+    if not contents.is_sd2_depth_model:
+        return None
+    try:
+        return configuration.write_beside(path, contents.midas or configuration.DEFAULT_MIDAS)
+    except OSError as error:
+        raise CheckpointError(f"The yaml for {path} cannot be written: {error.strerror}.") from error
+
+
+def _contents(path: str | Path) -> Contents:
+    with open_tensor_file(path) as file:
+        return contents_of(state_dict_infos(file))
+
+
+def _fits(yaml: Path, contents: Contents) -> bool:
+    return configuration.describes_depth_model(yaml, contents.context_dim, contents.midas)
+
+
+def _verdict(contents: Contents, tensors: dict[str, TensorInfo], yaml_fits: bool | None) -> str:
+    if contents.unet_channels is None:
+        preset = midas_preset(tensors)
+        return f"MiDaS weights ({preset}), not a checkpoint." if preset else "Not a Stable Diffusion checkpoint."
+    if not contents.is_depth_model:
+        version = f"Stable Diffusion {contents.stable_diffusion} " if contents.stable_diffusion else ""
+        return (
+            f"Not a depth model: a {version}checkpoint whose UNet takes {contents.unet_channels} channels instead of 5."
+        )
+    wants = [
+        *([] if contents.text_encoder else ["its text encoder"]),
+        *([] if contents.vae else ["its VAE"]),
+        *([] if yaml_fits else ["a yaml that fits" if yaml_fits is False else "a yaml beside it"]),
+    ]
+    midas = (
+        f"with {contents.midas} inside"
+        if contents.midas
+        else "without MiDaS, so the host needs MiDaS weights of its own"
+    )
+    return f"A depth model {midas}; {'it lacks ' + ' and '.join(wants) if wants else 'complete'}."

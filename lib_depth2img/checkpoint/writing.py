@@ -1,0 +1,127 @@
+"""Write a checkpoint tensor by tensor, read it back, compare, and only then give it its name."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import CheckpointError
+from ..tensor_file import TensorInfo, open_tensor_file, state_dict_names
+from ..tensors.writers import write_safetensors, write_torch_zip
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Listener", "PlannedTensor", "check_target", "write_checked"]
+
+Listener = Callable[[str, int, int], None]
+"""Called with what is being done ("writing", "checking"), bytes done, bytes in all."""
+
+WRITERS = {".safetensors": write_safetensors, ".ckpt": write_torch_zip, ".pt": write_torch_zip}
+HEADER_ALLOWANCE = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor of the file to be: how it will look, and how to come by it when its turn has come."""
+
+    info: TensorInfo
+    load: Callable[[], torch.Tensor]
+
+
+def check_target(out: Path, *inputs: Path, overwrite: bool) -> None:
+    """See that `out` may be written, before any work is done.
+
+    Raises:
+        CheckpointError: an unknown suffix, one of the inputs itself, or a file that may not be overwritten.
+    """
+    if out.suffix.lower() not in WRITERS:
+        raise CheckpointError(f"{out.name} must end in {', '.join(WRITERS)}: the suffix chooses the format.")
+    if not out.parent.is_dir():
+        raise CheckpointError(f"The folder {out.parent} does not exist; make it first.")
+    if any(out.exists() and given.exists() and out.samefile(given) for given in inputs):
+        raise CheckpointError(f"{out} is also what is read; choose another name for the result.")
+    if out.exists() and not overwrite:
+        raise CheckpointError(f"{out} is already there; choose another name, or say that it may be overwritten.")
+
+
+def write_checked(
+    out: Path, planned: Sequence[PlannedTensor], metadata: Mapping[str, str], listener: Listener | None = None
+) -> None:
+    """Write `planned` to `out`, in the format that its suffix names; one tensor is in memory at a time.
+
+    Raises:
+        CheckpointError: no disk space, or what was read back is not what was written.
+        TensorFileError: an input cannot be read, or the format cannot hold one of its dtypes.
+    """
+    part = out.with_name(f"{out.name}.part")
+    loaders = {tensor.info.name: tensor.load for tensor in planned}
+    total = sum(tensor.info.nbytes for tensor in planned)
+    digests: dict[str, bytes] = {}
+    done = 0
+
+    def load(name: str) -> torch.Tensor:
+        nonlocal done
+        tensor = loaders[name]()
+        digests[name] = _digest(tensor)
+        done += tensor.nbytes
+        if listener is not None:
+            listener("writing", done, total)
+        return tensor
+
+    _check_space(out, total)
+    with _cleaned_up(part):
+        WRITERS[out.suffix.lower()](part, [tensor.info for tensor in planned], load, metadata)
+        _compare(part, digests, total, listener)
+        part.replace(out)
+
+
+def _digest(tensor: torch.Tensor) -> bytes:
+    import torch
+
+    raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(memoryview(raw.numpy())).digest()
+
+
+def _compare(part: Path, digests: Mapping[str, bytes], total: int, listener: Listener | None) -> None:
+    done = 0
+    with open_tensor_file(part) as file:
+        names = state_dict_names(file)
+        if set(names) != set(digests):
+            raise CheckpointError(
+                "The file just written does not hold the tensors it should; try again on another disk."
+            )
+        for name, entry in names.items():
+            tensor = file.read(entry)
+            if _digest(tensor) != digests[name]:
+                raise CheckpointError(f"{name} was not read back as it was written; the disk may be failing.")
+            done += tensor.nbytes
+            if listener is not None:
+                listener("checking", done, total)
+
+
+def _check_space(out: Path, total: int) -> None:
+    free = shutil.disk_usage(out.parent).free
+    if free < total + HEADER_ALLOWANCE:
+        raise CheckpointError(
+            f"{out.parent} has {free / 1e9:.2f} GB free, but {total / 1e9:.2f} GB are needed. Make room first."
+        )
+
+
+@contextmanager
+def _cleaned_up(part: Path) -> Iterator[None]:
+    """Remove `part` whatever happens, and say in plain words when the disk was the reason."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        reason = "the disk is full" if full else error.strerror
+        raise CheckpointError(f"{part.parent} cannot be written to: {reason}.") from error
+    finally:
+        part.unlink(missing_ok=True)
