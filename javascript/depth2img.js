@@ -39,6 +39,7 @@
             if (!this.find("#depth2img_panel")) return;
             this.holdTextToImage(this.find("#depth2img_status [data-depth-model]")?.dataset.depthModel === "true");
             this.showWhatApplies();
+            this.keepPreviewFresh();
             this.addHints();
             this.selectCheckpoint();
         }
@@ -90,9 +91,20 @@
             const source = this.find("#depth2img_source input:checked")?.value;
             const area = this.find("#img2img_inpaint_full_res input:checked")?.value;
             const masked = MASKED_TABS.includes(tab) || tab === BATCH_TAB;
-            this.show("#depth2img_only_masked", masked && area === "Only masked" && source !== "Depth map");
+            this.show("#depth2img_only_masked_row", masked && area === "Only masked" && source !== "Depth map");
             this.show("#depth2img_batch", tab === BATCH_TAB);
             this.show("#depth2img_look", tab !== BATCH_TAB || source !== "Init image");
+        }
+
+        // Answers to quick slider moves may overtake each other: ask once more when the last one is not the latest.
+        keepPreviewFresh() {
+            const shown = this.find("#depth2img_preview [data-sliders]");
+            if (!shown) return;
+            const stale = Object.entries(JSON.parse(shown.dataset.sliders)).some(([name, value]) => {
+                const input = this.find(`#depth2img_${name} input`);
+                return input.type === "checkbox" ? input.checked !== value : Math.abs(input.value - value) > 1e-6;
+            });
+            if (stale) this.find("#depth2img_adjust_again")?.click();
         }
 
         show(selector, visible) {

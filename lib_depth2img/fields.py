@@ -222,8 +222,8 @@ FIELDS: tuple[Field, ...] = (
         "Depth2Img from noise",
         axis=True,
     ),
-    Flag("append_depth_map", "Add the depth map to the results", False, "It comes last.", in_tabs=True),
-    Flag("save_depth_map", "Save the depth map", False, "A 16-bit PNG named after the picture."),
+    Flag("append_depth_map", "Add depth map to results", False, "It comes last.", in_tabs=True),
+    Flag("save_depth_map", "Save depth map", False, "A 16-bit PNG named after the picture."),
 )
 """In the dataclass's order, which is also that of positional API arguments."""
 

@@ -18,8 +18,9 @@ from typing import Any
 from ..errors import RequestError
 from ..fields import PANEL_ORDER
 from ..request import Depth2ImgRequest
+from . import host
 
-__all__ = ["BATCH_ORDER", "MISSING", "BatchOptions", "BatchRun", "MapFolder", "current_run", "install", "uninstall"]
+__all__ = ["BATCH_ORDER", "MISSING", "BatchOptions", "BatchRun", "MapFolder", "current_run", "install"]
 
 BATCH_ORDER = ("batch_folder", "batch_missing")
 """What the panel returns after ``PANEL_ORDER``."""
@@ -100,7 +101,8 @@ class BatchOptions:
     def from_panel(cls, values: Sequence[Any]) -> BatchOptions:
         """From the panel's values, of which those of ``BATCH_ORDER`` follow those of ``PANEL_ORDER``."""
         folder, missing = (*values[len(PANEL_ORDER) :], "", "")[:2]
-        name = folder.strip().strip('"') if isinstance(folder, str) else ""
+        enabled = bool(values) and values[PANEL_ORDER.index("enabled")] is True
+        name = folder.strip().strip('"') if isinstance(folder, str) and enabled else ""
         return cls(Path(name) if name else None, missing == MISSING[1])
 
 
@@ -159,29 +161,23 @@ def current_run(p: Any) -> BatchRun | None:
     return run
 
 
-def install(panel_values: Callable[[Any], Sequence[Any]], *, folders_allowed: bool) -> None:
-    """Wrap the host's ``process_batch``; installing twice is the same as once.
+def install(panel_values: Callable[[Any], Sequence[Any]]) -> None:
+    """Wrap the host's ``process_batch``; installing twice is the same as once, ``host.undo_patches`` takes it back.
 
-    ``panel_values``: from ``p`` to this extension's part of ``p.script_args``. ``folders_allowed``: False under
-    --hide-ui-dir-config, where the host opens no folder for the browser either.
+    ``panel_values``: from ``p`` to this extension's part of ``p.script_args``.
     """
-    from modules import img2img, patches, util
-
-    uninstall()
+    from modules import img2img, util
 
     def pictures_of(source: Any) -> list[str]:
         if isinstance(source, str):
             return list(util.walk_files(source, allowed_extensions=PICTURES))
         return [os.path.abspath(file.name) for file in source]  # noqa: PTH100 - the very string that the host makes
 
-    original = img2img.process_batch
-
-    @functools.wraps(original)
     def process_batch(p: Any, source: Any, *args: Any, **settings: Any) -> Any:
         options = BatchOptions.from_panel(panel_values(p))
-        if options.folder is None:
+        if options.folder is None or not _may_use_depth(p):
             return original(p, source, *args, **settings)
-        if not folders_allowed:
+        if host.command_line().hide_ui_dir_config:  # the host opens no folder for the browser then
             raise RequestError("Depth maps are not read from folders here: the WebUI runs with --hide-ui-dir-config.")
         run = BatchRun(options, pictures_of(source))
         setattr(p, _RUN, run)
@@ -192,15 +188,13 @@ def install(panel_values: Callable[[Any], Sequence[Any]], *, folders_allowed: bo
         finally:
             img2img.images = host_images
 
-    patches.patch(__name__, img2img, "process_batch", process_batch)
+    original = host.patch(img2img, "process_batch", process_batch)
+    functools.update_wrapper(process_batch, original)
 
 
-def uninstall() -> None:
-    """Put the host's ``process_batch`` back, if it is wrapped."""
-    from modules import img2img, patches
-
-    if patches.original(__name__, img2img, "process_batch") is not None:
-        patches.undo(__name__, img2img, "process_batch")
+def _may_use_depth(p: Any) -> bool:
+    """The model is a depth model, or might become one: pairing must not touch the batches of other models."""
+    return host.is_depth_model(host.loaded_model()) or "sd_model_checkpoint" in p.override_settings
 
 
 class _WatchedImages:

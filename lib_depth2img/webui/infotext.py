@@ -19,7 +19,7 @@ from ..request import Depth2ImgRequest
 if TYPE_CHECKING:
     from .panel import Panel
 
-__all__ = ["DIGEST_KEY", "KEYS", "describe", "paste_functions", "read", "write"]
+__all__ = ["DIGEST_KEY", "KEYS", "describe", "paste_functions", "read", "text_of", "write"]
 
 DIGEST_KEY = "Depth2Img image hash"
 """The sha256 prefix of the user's map or picture; the file itself cannot be put into an infotext."""
@@ -36,7 +36,7 @@ def describe(request: Depth2ImgRequest) -> dict[str, str]:
     picture, and pasting somebody's picture should not make the panel write files.
     """
     changed = {
-        entry.infotext: _text(getattr(request, entry.name))
+        entry.infotext: text_of(getattr(request, entry.name))
         for entry in _WRITTEN
         if entry.infotext and getattr(request, entry.name) != entry.default
     }
@@ -95,7 +95,8 @@ def _note(parameters: Mapping[str, Any]) -> str:
     )
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A field's value as an infotext has it; :meth:`Field.parse` reads it back."""
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 

@@ -125,11 +125,13 @@ def _slider_rows() -> dict[str, Component]:
 
 
 def _flag_rows(append_by_default: bool) -> dict[str, Component]:
-    with gr.Row(elem_id="depth2img_flags"):
-        widgets = {name: _widget(name, min_width=120) for name in ("invert", "from_noise")}
-        widgets["append_depth_map"] = _widget("append_depth_map", value=append_by_default, min_width=120)
-        widgets["save_depth_map"] = _widget("save_depth_map", min_width=120)
-    widgets["only_masked"] = _widget("only_masked")
+    with gr.Row():
+        widgets = {name: _widget(name) for name in ("invert", "from_noise")}
+    with gr.Row():
+        widgets["append_depth_map"] = _widget("append_depth_map", value=append_by_default)
+        widgets["save_depth_map"] = _widget("save_depth_map")
+    with gr.Column(elem_id="depth2img_only_masked_row"):
+        widgets["only_masked"] = _widget("only_masked")
     return widgets
 
 

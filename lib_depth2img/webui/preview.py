@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import io
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +75,7 @@ class Preview:
     far: float
     near: float
     histogram: tuple[float, ...]
-    levels: tuple[float, float]
+    adjustments: Adjustments
     warnings: tuple[str, ...]
 
     def to_html(self) -> str:
@@ -83,10 +85,12 @@ class Preview:
             f'style="aspect-ratio: {self.size[0]} / {self.size[1]}">'
             for name, jpeg in (("Depth map in grey, near is white", self.grey), ("Depth map in colour", self.coloured))
         )
+        sliders = html.escape(json.dumps(dataclasses.asdict(self.adjustments)))
         warnings = "".join(f'<p class="depth2img-warning">{html.escape(text)}</p>' for text in self.warnings)
         return (
-            f'<div class="depth2img-preview"><div class="depth2img-pictures">{pictures}</div>'
-            f"{_histogram_svg(self.histogram, self.levels)}"
+            f'<div class="depth2img-preview" data-sliders="{sliders}">'
+            f'<div class="depth2img-pictures">{pictures}</div>'
+            f"{_histogram_svg(self.histogram, self.adjustments)}"
             f'<p class="depth2img-numbers">Far {self.far:.2f} · near {self.near:.2f} '
             f"<span>({PERCENTILES[0]:g} % and {PERCENTILES[1]:g} % of the pixels lie below)</span></p>{warnings}</div>"
         )
@@ -112,7 +116,7 @@ def render(preview_map: PreviewMap, adjustments: Adjustments, *, colormap: str =
         far=far,
         near=near,
         histogram=tuple(counts / max(1, counts.max())),
-        levels=(adjustments.far, adjustments.near),
+        adjustments=adjustments,
         warnings=_warnings(before, adjustments, preview_map.used),
     )
 
@@ -154,12 +158,12 @@ def _jpeg(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _histogram_svg(heights: tuple[float, ...], levels: tuple[float, float]) -> str:
+def _histogram_svg(heights: tuple[float, ...], adjustments: Adjustments) -> str:
     """Square roots, so that a small object beside a large sky is seen; what Far and Near cut off is shaded."""
     points = " ".join(
         f"{100 * (index + 0.5) / _BINS:.2f},{20 - 19 * height**0.5:.2f}" for index, height in enumerate(heights)
     )
-    far, near = (100 * level for level in levels)
+    far, near = 100 * adjustments.far, 100 * adjustments.near
     return (
         '<svg class="depth2img-histogram" viewBox="0 0 100 20" preserveAspectRatio="none" role="img" '
         'aria-label="How many pixels are how near, far on the left">'

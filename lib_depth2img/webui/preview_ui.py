@@ -12,7 +12,7 @@ import gradio as gr
 from ..depth.adjust import Adjustments
 from ..depth.files import encode_png
 from ..errors import Depth2ImgError, RequestError
-from ..fields import PANEL_ORDER
+from ..fields import PANEL_ORDER, field_named
 from ..request import Depth2ImgRequest
 from . import markup
 from .preview import PreviewMap, render
@@ -46,19 +46,24 @@ def build(services: PanelServices, widgets: Mapping[str, Component], init_images
         look = gr.Button("Preview depth", elem_id="depth2img_preview_button", size="sm")
         download = gr.Button("Download as 16-bit PNG", elem_id="depth2img_download_button", size="sm")
     shown = gr.HTML(elem_id="depth2img_preview")
+    # Answers to quick moves may overtake each other; depth2img.js presses this when the last one shown is not the
+    # latest.
+    again = gr.Button("Adjust again", visible=False, elem_id="depth2img_adjust_again")
     file = gr.File(label="Depth map, 16 bits", visible=False, interactive=False, elem_id="depth2img_download")
-    for widget in (look, download, file):
+    for widget in (look, download, again, file):
         widget.do_not_save_to_config = True  # type: ignore[attr-defined]
 
     everything = [*(widgets[name] for name in PANEL_ORDER), *init_images]
     script = _ONLY_OPEN_TAB % len(init_images) if init_images else None
     look.click(handlers.look, everything, [kept, shown, file], _js=script)
     download.click(handlers.download, everything, [file, shown], _js=script)
-    widgets["image"].change(handlers.look_at_upload, everything, [kept, shown, file], _js=script)
+    fields = [widgets[name] for name in PANEL_ORDER]
+    for name in ("image", "source", "picture", "estimator"):
+        widgets[name].change(handlers.look_at_upload, fields, [kept, shown, file], show_progress="hidden")
 
     sliders = [widgets[name] for name in SLIDERS]
-    for slider in sliders:
-        slider.change(handlers.adjust, [kept, *sliders], [shown], queue=False, show_progress="hidden")
+    for event in (*(slider.change for slider in sliders), again.click):
+        event(handlers.adjust, [kept, *sliders], [shown], queue=False, show_progress="hidden")
 
 
 class _Handlers:
@@ -76,8 +81,9 @@ class _Handlers:
             return None, markup.error_line(error), gr.update(visible=False)
 
     def look_at_upload(self, *values: Any) -> tuple[Any, str, Any]:
-        """At once, since reading a map is cheap; nothing to see when it was taken away."""
-        if values[PANEL_ORDER.index("image")] is None:
+        """A map is read at once, since that is cheap; what needs an estimate waits for the button."""
+        named = dict(zip(PANEL_ORDER, values, strict=True))
+        if named["image"] is None or field_named("source").value_of(named["source"]) != "depth_map":  # type: ignore[attr-defined]
             return None, "", gr.update(visible=False)
         return self.look(*values)
 

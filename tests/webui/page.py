@@ -1,4 +1,4 @@
-"""A page on plain gradio that has the panel in it and, around it, those ids of the host that the panel's script looks for."""
+"""A page on plain gradio with the panel in it and, around it, the ids of the host that the panel's script looks for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class StubServices:
         return (
             EstimatorStatus("checkpoint", ready=True, note="Inside the loaded depth model; nothing to download."),
             EstimatorStatus("dpt_hybrid", ready=True, note="Weights in the models folder."),
-            EstimatorStatus("dpt_large", ready=False, note="Its weights (1.38 GB, MIT) are not here yet; install them below."),
+            EstimatorStatus(
+                "dpt_large", ready=False, note="Its weights (1.38 GB, MIT) are not here yet; install them below."
+            ),
         )
 
     def default_estimator(self) -> str:
@@ -61,7 +63,9 @@ class StubServices:
         for step in range(steps + 1):
             if cancelled():
                 raise InstallCancelled(f"The installation of {name} was cancelled.")
-            progress(Progress("downloading", name, step * 250_000_000, steps * 250_000_000, 12.5e6, float(steps - step)))
+            progress(
+                Progress("downloading", name, step * 250_000_000, steps * 250_000_000, 12.5e6, float(steps - step))
+            )
             time.sleep(self.install_seconds / steps)
         return f"{name} is installed. Choose it as the checkpoint."
 
@@ -105,7 +109,10 @@ def _img2img(services: StubServices) -> tuple[Panel, gr.Button, gr.Textbox]:
         with gr.Tab("Batch"):
             gr.Textbox(label="Input directory")
     gr.Radio(
-        ["Whole picture", "Only masked"], value="Whole picture", label="Inpaint area", elem_id="img2img_inpaint_full_res"
+        ["Whole picture", "Only masked"],
+        value="Whole picture",
+        label="Inpaint area",
+        elem_id="img2img_inpaint_full_res",
     )
     return build_panel(services, init_images=pictures), generate, answer
 
