@@ -36,13 +36,10 @@ RANGES = {
 class Adjustments:
     """Changes to a depth map on the [0, 1] scale, made in this order.
 
-    ``invert``: nearness becomes 1 - nearness, for maps with black = near. First, so that the rest speaks of true
-    nearness.
-    ``far``, ``near``: levels. Nearness at or below ``far`` becomes 0, at or above ``near`` becomes 1, linear in
-    between.
+    ``invert``: nearness becomes 1 - nearness, for maps with black = near. First, so that the rest is about nearness.
+    ``far``, ``near``: levels. Nearness at or below ``far`` becomes 0, at or above ``near`` 1, linear in between.
     ``gamma``: nearness ** (1 / gamma), as in the levels dialog of picture editors: above 1 brings the middle nearer.
-    ``blur``: sigma of a Gaussian in pixels of the map. Last, so that it softens what one sees, the edges made by
-    the levels too.
+    ``blur``: sigma of a Gaussian in pixels of the map. Last, so that it softens the edges made by the levels too.
 
     Raises:
         RequestError: a field of the wrong type or out of its range, or ``far`` not below ``near``.
@@ -68,9 +65,7 @@ class Adjustments:
         return self == Adjustments()
 
     def apply(self, depth_map: DepthMap) -> DepthMap:
-        """The adjusted map, a unit map; ``depth_map`` itself when there is nothing to change, so that it stays bit-
-        exact.
-        """
+        """The adjusted map, a unit map; ``depth_map`` itself, bit for bit, when there is nothing to change."""
         if self.is_identity:
             return depth_map
         values = depth_map.scaled().values
@@ -88,8 +83,7 @@ class Adjustments:
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
     import cv2
 
-    # In float64: in float32 the blur of a constant is not quite constant, and the conditioning would amplify the
-    # difference.
+    # In float64, since in float32 the blur of a constant is not quite constant, and the conditioning scales that up.
     width = 2 * math.ceil(3.0 * sigma) + 1
     blurred = cv2.GaussianBlur(values.astype(np.float64), (width, width), sigma, borderType=cv2.BORDER_REPLICATE)
     clipped: np.ndarray = blurred.clip(0.0, 1.0).astype(np.float32)

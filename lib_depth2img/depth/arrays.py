@@ -35,9 +35,9 @@ def read_npz(data: bytes) -> np.ndarray:
         array's own header.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            with archive.open(_npz_member(archive.namelist())) as member:
-                return _read_npy(member)
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        with archive, archive.open(_npz_member(archive.namelist())) as member:
+            return _read_npy(member)
     except DepthMapError:
         raise
     except Exception as error:
@@ -83,7 +83,8 @@ def _npz_member(names: list[str]) -> str:
     chosen = arrays if len(arrays) == 1 else [name for name in _NPZ_NAMES if name in arrays]
     if not chosen:
         raise DepthMapError(
-            f'The file holds the arrays {arrays}; expected a single one, or one named "{_NPZ_NAMES[0]}". Save that one alone.'
+            f'The file holds the arrays {arrays}; expected a single one, or one named "{_NPZ_NAMES[0]}". '
+            "Save that one alone."
         )
     return f"{chosen[0]}.npy"
 

@@ -25,12 +25,13 @@ def conditioning(
 ) -> torch.Tensor:
     """The depth conditioning of a batch: (B, 1, H/8, W/8) float32 on the CPU, in [-1, 1], near = high.
 
-    ``depth_maps`` and ``placements`` go in pairs; a single one of either serves all of the other. ``batch_size``:
-    B, when one pair serves the whole batch. Each map is sampled at the latent's size and scaled there by its own
-    exact minimum and maximum:
-    ``2 * (d - min) / (max - min) - 1``. The host does so over the whole batch (processing.py:313-320) and gives NaN
-    on flat depth; the training code does so per picture with 0.001 added to the difference (ldm ddpm.py:1718-1721),
-    which gives -1 on flat depth. Here: per picture, exact, and -1 everywhere on flat depth.
+    ``depth_maps`` and ``placements`` go in pairs; a single one of either serves all of the other.
+    ``batch_size``: B, when one pair serves the whole batch.
+
+    Each map is sampled at the latent's size and scaled there by its own minimum and maximum:
+    ``2 * (d - min) / (max - min) - 1``, and -1 everywhere when they are equal. The host takes them over the whole batch
+    and gives NaN on flat depth (processing.py:304-321). The training code takes them per picture, as here, and adds
+    0.001 to the difference, which gives -1 on flat depth (ldm ddpm.py:1711-1723).
 
     Raises:
         RequestError: numbers of maps, placements and batch that do not fit, canvases that differ or are no
@@ -43,8 +44,8 @@ def conditioning(
     count = max(len(maps), len(places))
     if not maps or not places or {len(maps), len(places)} - {1, count}:
         raise RequestError(
-            f"Got {len(maps)} depth maps and {len(places)} placements; they go in pairs, or one serves all of the "
-            "other."
+            f"Got {len(maps)} depth maps and {len(places)} placements; "
+            "they go in pairs, or one serves all of the other."
         )
     batch = _checked_batch(batch_size, count)
     size = _latent_size(places)
@@ -68,8 +69,8 @@ def _checked_batch(batch_size: int | None, count: int) -> int:
         return count
     if batch_size < 1 or count not in (1, batch_size):
         raise RequestError(
-            f"The batch size is {batch_size} for {count} depth maps; it has to be {count}, or above 0 with one "
-            "depth map for all."
+            f"The batch size is {batch_size} for {count} depth maps; "
+            f"it has to be {count}, or above 0 with one depth map for all."
         )
     return batch_size
 
@@ -82,9 +83,5 @@ def _latent_size(placements: Sequence[Placement]) -> tuple[int, int]:
         )
     width, height = canvases[0]
     if width % LATENT_FACTOR or height % LATENT_FACTOR:
-        raise RequestError(
-            f"The canvas is {width}x{height}; width and height have to be multiples of {LATENT_FACTOR}. "
-            f"{width - width % LATENT_FACTOR or LATENT_FACTOR}x{height - height % LATENT_FACTOR or LATENT_FACTOR} "
-            "would do."
-        )
+        raise RequestError(f"The canvas is {width}x{height}; width and height have to be multiples of {LATENT_FACTOR}.")
     return width // LATENT_FACTOR, height // LATENT_FACTOR

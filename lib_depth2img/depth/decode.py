@@ -9,14 +9,13 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from ..errors import DepthMapError
+from . import opencv
 from .sources import check_pixels, found
 
 __all__ = ["decode_deep", "open_image", "orientation", "upright"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
-"""What may be opened. Pillow's other plugins are no formats for pictures like these, and some of them start
-programs.
-"""
+"""What may be opened. Pillow's other plugins are for other things than pictures of this kind; some start programs."""
 
 _ORIENTATION, _WIDTH, _HEIGHT, _BITS, _SAMPLES, _FORMAT = 274, 256, 257, 258, 277, 339
 _FLOAT = 3
@@ -46,37 +45,34 @@ def open_image(data: bytes) -> Image.Image:
         except DepthMapError:
             raise
         except Exception as error:
-            raise DepthMapError(f"The {kind} file is broken ({error}). Save or copy it again.") from error
+            raise DepthMapError(
+                f"The {kind} file cannot be decoded ({error}). It is broken or of a rare kind; save it as a plain PNG."
+            ) from error
         return image
     raise DepthMapError(f"The file holds {found(data)}, not a picture. Expected one of {', '.join(_FORMATS[:-1])}.")
 
 
 def decode_deep(data: bytes) -> np.ndarray | None:
-    """Pixels of a picture that Pillow cannot give in full: (H, W) or (H, W, 3 or 4) uint16 or float, colours in any
-    order.
+    """Pixels of a file that Pillow cannot give in full, or None where it can.
 
-    These are PNG and TIFF with more than 8 bit and several channels, and a few float TIFFs. None for every other file.
+    (H, W) or (H, W, 3 or 4) uint16 or float, in any order of colours. These are PNG and TIFF with more than 8 bit in
+    several channels, and TIFF of floats other than 32 bit.
 
     Raises:
         DepthMapError: a broken one, or one above ``MAX_PIXELS``.
     """
     if not (_is_deep_png(data) or _is_deep_tiff(data)):
         return None
-    import cv2
-
-    try:
-        array: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise DepthMapError(f"The file could not be decoded ({error.err}). Save it as a 16-bit grey PNG.") from error
+    array = opencv.decoded(data)
     if array is None:
-        raise DepthMapError(
-            "The file could not be decoded: it is broken, or of a rare kind. Save it as a 16-bit grey PNG."
-        )
+        raise DepthMapError("The file cannot be decoded: it is broken or of a rare kind. Save it as a 16-bit grey PNG.")
     return array
 
 
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8, that is still to be applied; 1 when there is none or it cannot be read."""
+    if image.format == "TIFF":  # Pillow turns these itself when it decodes them, and leaves the tag
+        return 1
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except (SyntaxError, struct.error, ValueError, TypeError, OSError, KeyError):
@@ -95,7 +91,7 @@ def upright(values: np.ndarray, turned: int) -> np.ndarray:
 
 
 def _is_deep_png(data: bytes) -> bool:
-    if not data.startswith(b"\x89PNG\r\n\x1a\n") or len(data) < 26:
+    if len(data) < 26 or not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return False
     width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
     if bits != 16 or colour not in (2, 4, 6):
@@ -114,9 +110,11 @@ def _is_deep_tiff(data: bytes) -> bool:
         file.seek(tags.next)
         tags.load(file)
         bits, samples, number = tags.get(_BITS, (1,)), int(tags.get(_SAMPLES, 1)), tags.get(_FORMAT, (1,))
-        deep = (samples > 1 and max(bits) > 8) or (number[0] == _FLOAT and bits[0] not in (32, 64))
+        deep = (samples > 1 and max(bits) > 8) or (number[0] == _FLOAT and bits[0] != 32)
         if deep:
             check_pixels(int(tags[_WIDTH]), int(tags[_HEIGHT]))
-    except (SyntaxError, struct.error, ValueError, TypeError, OSError, KeyError, IndexError) as error:
+    except DepthMapError:
+        raise
+    except Exception as error:
         raise DepthMapError(f"The TIFF file is broken ({error}). Save or copy it again.") from error
     return deep

@@ -71,12 +71,10 @@ class DepthMap:
 
     @classmethod
     def from_image(cls, image: Image.Image, *, meaning: Meaning = "nearness") -> DepthMap:
-        """A depth map from a PIL picture of any mode, scaled by the mode (and, where the file said more, by its bit
-        depth).
+        """A depth map from a PIL picture of any mode, scaled by its mode and never by its content.
 
         Modes 1, L, LA, P, RGB, RGBA are 8 bit, I;16 is 16 bit, F is numbers in arbitrary units. Mode I is what
-        several Pillow versions make of a 16-bit PNG, so it is 16 bit, unless the picture is a TIFF that says
-        otherwise.
+        several Pillow versions make of a 16-bit PNG, so it is 16 bit too, unless it comes from a TIFF that says more.
         ``meaning`` and pixels without a measurement: as in :meth:`from_array`.
 
         Raises:
@@ -112,9 +110,7 @@ class DepthMap:
         return sha256.hexdigest()
 
     def scaled(self) -> DepthMap:
-        """This map on the [0, 1] scale: itself when it is a unit map, otherwise by its own minimum and maximum;
-        flat gives 0.
-        """
+        """The map on the [0, 1] scale: itself when it is there, else by its own minimum and maximum; flat gives 0."""
         if self.unit:
             return self
         lowest, highest = self.extent

@@ -7,16 +7,15 @@ depth, are read here; every other kind goes to OpenCV. Format: https://openexr.c
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import DepthMapError
+from . import opencv
 from .sources import MAX_FILE_BYTES, check_pixels
 
 __all__ = ["MAGIC", "encode_exr", "read_exr"]
@@ -71,7 +70,7 @@ def read_exr(data: bytes) -> np.ndarray:
     """
     try:
         header = _read_header(data)
-    except (struct.error, IndexError, KeyError, ValueError) as error:
+    except (struct.error, IndexError, KeyError, ValueError, OverflowError) as error:
         raise DepthMapError(f"The file has a broken OpenEXR header ({error}). Save or copy it again.") from error
     for left, top, right, bottom in (header.data, header.display):
         check_pixels(right - left + 1, bottom - top + 1)
@@ -83,15 +82,13 @@ def read_exr(data: bytes) -> np.ndarray:
     plain = header.compression in _LINES and not header.flags & _TILED and all(c.sampled for c in header.channels)
     try:
         pixels = _scan_lines(data, header, chosen) if plain else _through_opencv(data, header, chosen)
-    except (struct.error, zlib.error, ValueError) as error:
+    except (struct.error, zlib.error, ValueError, OverflowError) as error:
         raise DepthMapError(f"The OpenEXR file is broken ({error}). Save or copy it again.") from error
     return _on_display(pixels, header)
 
 
 def encode_exr(values: np.ndarray) -> bytes:
-    """The bytes of an OpenEXR file of one float channel Y (Z would mean distance), scan lines, ZIP. ``values``: (H,
-    W) float32.
-    """
+    """The bytes of an OpenEXR file of one float channel: Y, since Z would mean distance. ``values``: (H, W) float32."""
     height, width = values.shape
     window = struct.pack("<4i", 0, 0, width - 1, height - 1)
     attributes = (
@@ -183,7 +180,10 @@ def _scan_lines(data: bytes, header: _Header, chosen: tuple[_Channel, ...]) -> n
         last = min(first + lines, height)
         if not 0 <= first < height or size < 0:
             raise ValueError(f"a block of {size} bytes at line {start}")
-        raw = _unpacked(data[offset + 8 : offset + 8 + size], (last - first) * row.itemsize, header.compression)
+        block = data[offset + 8 : offset + 8 + size]
+        if len(block) != size:
+            raise ValueError("cut off")
+        raw = _unpacked(block, (last - first) * row.itemsize, header.compression)
         rows = np.frombuffer(raw, row)
         for i, channel in enumerate(chosen):
             pixels[first:last, :, i] = rows[f"c{header.channels.index(channel)}"]
@@ -194,8 +194,9 @@ def _scan_lines(data: bytes, header: _Header, chosen: tuple[_Channel, ...]) -> n
 
 
 def _unpacked(block: bytes, size: int, compression: int) -> bytes:
-    """ZIP of OpenEXR: bytes at even places, then those at odd ones, as differences, deflated; stored plainly where
-    longer.
+    """A block of scan lines: the bytes at even places, then those at odd ones, as differences, deflated.
+
+    A block that deflating would have made longer is stored as it is.
     """
     if compression == _NONE or len(block) == size:
         raw = block
@@ -209,7 +210,7 @@ def _unpacked(block: bytes, size: int, compression: int) -> bytes:
         ordered[0::2], ordered[1::2] = summed[:half], summed[half:]
         raw = ordered.tobytes()
     if len(raw) != size:
-        raise ValueError(f"a block of {len(raw)} bytes where {size} belong; the file is cut off or damaged")
+        raise ValueError(f"a block of {len(raw)} bytes where {size} belong")
     return raw
 
 
@@ -240,31 +241,25 @@ def _overlap(offset: int, length: int, limit: int) -> tuple[slice, slice]:
 
 
 def _through_opencv(data: bytes, header: _Header, chosen: tuple[_Channel, ...]) -> np.ndarray:
-    import cv2
-
     how = _COMPRESSIONS[header.compression] if header.compression < len(_COMPRESSIONS) else "unknown"
     refusal = DepthMapError(
         f"The OpenEXR file has {how} compression{' in tiles' if header.flags & _TILED else ''} and the channel "
-        f"{chosen[0].name}, which OpenCV {cv2.__version__} does not read here. Save it as scan lines with ZIP "
-        "compression."
+        f"{chosen[0].name}, which OpenCV does not read here. "
+        "Save it as scan lines with ZIP compression."
     )
     renamed = _for_opencv(data, header, chosen)
     if renamed is None:
         raise refusal
-    try:
-        with _exr_switched_on():
-            pixels: np.ndarray | None = cv2.imdecode(np.frombuffer(renamed, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise refusal from error
+    pixels = opencv.decoded(renamed)
     if pixels is None or pixels.shape[:2] != header.size[::-1]:
         raise refusal
     return pixels[..., :3].astype(np.float32) if pixels.ndim == 3 else pixels.astype(np.float32)
 
 
 def _for_opencv(data: bytes, header: _Header, chosen: tuple[_Channel, ...]) -> bytes | None:
-    """The file with the chosen channel named Y and R, G, B out of its way; None when that cannot be done byte for byte.
+    """The file with the chosen channel named Y and R, G, B out of its way; None where that takes more than renaming.
 
-    Channels are stored in the order of their names, so the new names keep that order.
+    Channels are stored in the order of their names, so the new names have to keep that order.
     """
     names = [channel.name for channel in header.channels]
     if len(chosen) == 3 or (chosen[0].name in ("Y", "R") and not {"R", "Y"} <= set(names)):
@@ -279,20 +274,3 @@ def _for_opencv(data: bytes, header: _Header, chosen: tuple[_Channel, ...]) -> b
     for channel, name in zip(header.channels, renamed, strict=True):
         copy[channel.position : channel.position + len(name)] = name.encode()
     return bytes(copy)
-
-
-@contextmanager
-def _exr_switched_on() -> Iterator[None]:
-    """OpenCV asks for the variable at its first EXR file; nothing of it is left behind for other code and child
-    processes.
-    """
-    name = "OPENCV_IO_ENABLE_OPENEXR"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -47,9 +47,7 @@ class ResizeMode(IntEnum):
 
 @dataclass(frozen=True)
 class AxisMap:
-    """Along one axis: canvas coordinate c comes from picture coordinate ``scale * c + offset``, held within [low,
-    high].
-    """
+    """Along one axis: canvas coordinate c shows picture coordinate ``scale * c + offset``, held within [low, high]."""
 
     scale: float
     offset: float
@@ -77,16 +75,14 @@ def place(
     resize_mode: ResizeMode | int = ResizeMode.JUST_RESIZE,
     crop: Box | None = None,
 ) -> Placement:
-    """The placement that the host gives an init image of ``picture_size`` on a canvas of ``canvas_size``, both
-    (width, height).
+    """The placement that the host gives an init image. Sizes are (width, height) in pixels.
 
     ``crop``: (x1, y1, x2, y2) of "only masked", in pixels of the picture. With it the host ignores the resize mode
     and letterboxes the crop (processing.py:1691). Where the box leaves the picture the host puts black; here the
     picture's edge repeats.
 
     Raises:
-        RequestError: a size that is not positive, an unknown resize mode, a box without area or outside of the
-        picture, or
+        RequestError: a size that is not positive, an unknown resize mode, a box that holds nothing of the picture, or
             a shape so long that the host's own rounding leaves no pixels of it.
     """
     picture = checked_size("picture size", picture_size)
@@ -233,8 +229,7 @@ def _latent_cover(picture: Size) -> Size:
 
 
 def _axis(corner: int, length: int, resized: int, start: int, picture: int) -> AxisMap:
-    """``length`` pixels of the picture from ``corner`` on are resized to ``resized`` and pasted at ``start`` of the
-    canvas.
+    """Where ``length`` pixels from ``corner`` on lie that are resized to ``resized`` and pasted at ``start``.
 
     The fill of the host repeats the outermost row of the *resized* picture, hence the half of its pixel at either end.
     """

@@ -1,5 +1,4 @@
-"""Two kernels on (H, W) arrays, each one axis after the other: point sampling by cubic convolution, and the area
-average.
+"""Two kernels on (H, W) arrays: point sampling by cubic convolution, and the area average; one axis after the other.
 
 Both work in float64 and leave the rounding to the caller, so that a constant stays exactly constant after the cast
 to float32. Otherwise the per-picture scaling of the conditioning would blow the rounding noise of a flat map up to
@@ -27,16 +26,14 @@ def bicubic(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 
 def area(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The mean over equal boxes, (height, width) float64; an axis that would grow is left alone. ``size``: (width,
-    height).
-    """
+    """The mean over (width, height) = ``size`` equal boxes: (height, width); an axis that would grow is left alone."""
     width, height = size
     return _mean_along(_mean_along(values, height, axis=0), width, axis=1)
 
 
 def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(height, width) float32 at ``size`` (width, height): area average along an axis that shrinks below half, else
-    bicubic.
+    """(height, width) float32 at ``size`` (width, height): the area average along an axis that shrinks below half,
+    bicubic along any other.
     """
     height, width = values.shape
     averaged = area(values, (size[0] if width > 2 * size[0] else width, size[1] if height > 2 * size[1] else height))
@@ -65,9 +62,7 @@ def _cubic_along(values: np.ndarray, coordinates: np.ndarray, *, axis: int) -> n
 
 
 def _cubic_weights(fraction: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Weights of the four neighbours at distance 1 + t, t, 1 - t and 2 - t; the last is what makes their sum
-    exactly one.
-    """
+    """Weights of the neighbours at distance 1 + t, t, 1 - t and 2 - t; the last one makes their sum exactly one."""
     t, u = fraction, 1.0 - fraction
     before = _A * t * u * u
     near = ((_A + 2.0) * t - (_A + 3.0)) * t * t + 1.0
@@ -76,9 +71,7 @@ def _cubic_weights(fraction: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _mean_along(values: np.ndarray, wanted: int, *, axis: int) -> np.ndarray:
-    """Mean over ``wanted`` boxes of count/wanted samples each; a sample cut by a box's edge counts in part on
-    either side.
-    """
+    """Mean over ``wanted`` equal boxes; a sample that is cut by a box's edge counts in part on either side."""
     count = values.shape[axis]
     if wanted >= count:
         return values

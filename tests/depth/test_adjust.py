@@ -90,7 +90,7 @@ def test_out_of_range_names_field_and_value(field: str, value: object) -> None:
 
 @pytest.mark.parametrize(("far", "near"), [(0.5, 0.5), (0.6, 0.4), (1.0, 1.0)])
 def test_far_has_to_be_below_near(far: float, near: float) -> None:
-    with pytest.raises(RequestError, match="far.*below near"):
+    with pytest.raises(RequestError, match=r"far.*below near"):
         Adjustments(far=far, near=near)
 
 
@@ -122,5 +122,5 @@ def test_inferno_is_red_rather_than_blue_in_the_middle() -> None:
 
 
 def test_an_unknown_colour_map_is_refused() -> None:
-    with pytest.raises(RequestError, match="rainbow.*inferno"):
+    with pytest.raises(RequestError, match=r"rainbow.*inferno"):
         colorize(RAMP, "rainbow")

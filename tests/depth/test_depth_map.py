@@ -178,7 +178,7 @@ def test_other_types_are_refused(array: np.ndarray) -> None:
 
 
 def test_an_unknown_meaning_is_refused() -> None:
-    with pytest.raises(RequestError, match="disparity.*nearness"):
+    with pytest.raises(RequestError, match=r"disparity.*nearness"):
         DepthMap.from_array(RAMP, meaning="disparity")  # type: ignore[arg-type]
 
 
@@ -192,7 +192,7 @@ def test_coloured_depth_is_refused(name: str) -> None:
     grey = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
     coloured = cv2.applyColorMap(grey, COLOURS[name])[..., ::-1]
     for picture in (Image.fromarray(coloured), Image.fromarray(coloured).convert("P")):
-        with pytest.raises(DepthMapError, match="coloured picture.*save the grey"):
+        with pytest.raises(DepthMapError, match=r"coloured picture.*save the grey"):
             DepthMap.from_image(picture)
     with pytest.raises(DepthMapError, match="coloured"):
         DepthMap.from_array(coloured.astype(np.float32) / 255)
@@ -201,9 +201,10 @@ def test_coloured_depth_is_refused(name: str) -> None:
 
 
 def test_a_photo_is_refused() -> None:
-    skimage_data = pytest.importorskip("skimage.data")
+    from skimage import data
+
     with pytest.raises(DepthMapError, match="photo"):
-        DepthMap.from_array(skimage_data.astronaut())
+        DepthMap.from_array(data.astronaut())
 
 
 @pytest.mark.parametrize("quality", [10, 50, 95])

@@ -23,7 +23,7 @@ canvases = st.tuples(canvas_sides, canvas_sides)
 
 
 def host_resize(mode: int, picture: Image.Image, canvas: Size) -> Image.Image:
-    """What the WebUI's images.resize_image does without an upscaler, said again; NaN where it leaves the canvas black."""
+    """What the WebUI's images.resize_image does without an upscaler, said again; NaN where it stays black."""
     lanczos = Image.Resampling.LANCZOS
     width, height = canvas
     if mode == 0:
