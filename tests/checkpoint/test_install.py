@@ -1,0 +1,416 @@
+"""Installing against a server that behaves, and against one that does not; the client is the real huggingface_hub."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import namedtuple
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from lib_depth2img.checkpoint import download
+from lib_depth2img.checkpoint.catalog import HubSource, UrlSource
+from lib_depth2img.checkpoint.install import Progress, install, install_pair, pair_installed, sha256_of
+from lib_depth2img.errors import InstallCancelled, InstallError
+from tests.checkpoint.hub import Served
+
+REPO = Path(__file__).parents[2]
+
+CHILD = """
+import sys
+from lib_depth2img.checkpoint.catalog import RAIL, CatalogFile, HubSource
+from lib_depth2img.checkpoint.install import install
+from lib_depth2img.errors import InstallError
+digest, size, folder = sys.argv[1:]
+file = CatalogFile("model.ckpt", int(size), int(size), digest, (HubSource("some/repo", "model.ckpt"),), RAIL)
+try:
+    print(install(file, folder))
+except InstallError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+def child(hub_url: str, body: bytes, folder: Path, *, limit: str = "", **environment: str) -> subprocess.Popen[str]:
+    """The installation in a process of its own, which finds the hub by HF_ENDPOINT."""
+    code = f"{limit}\n{CHILD}"
+    command = [sys.executable, "-c", code, hashlib.sha256(body).hexdigest(), str(len(body)), str(folder)]
+    variables = {**os.environ, "HF_ENDPOINT": hub_url, "no_proxy": "127.0.0.1", **environment}
+    return subprocess.Popen(command, cwd=REPO, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def part_of(folder: Path) -> Path:
+    return next(iter(folder.glob("*.part")), folder / "none.part")
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def test_a_file_is_downloaded_verified_and_named(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    seen: list[Progress] = []
+    path = install(catalogued(), tmp_path / "new" / "folder", progress=seen.append)
+    assert path == tmp_path / "new" / "folder" / "model.ckpt"
+    assert path.read_bytes() == body
+    assert [entry.name for entry in path.parent.iterdir()] == ["model.ckpt"]
+    assert {moment.phase for moment in seen} == {"downloading", "verifying"}
+    assert seen[0].done == 0
+    assert seen[-1].done == seen[-1].total == len(body)
+    finished = [moment for moment in seen if moment.phase == "downloading"][-1]
+    assert finished.rate > 0
+    assert finished.seconds_left == 0
+
+
+def test_a_size_that_is_not_known_before_is_taken_from_the_hub(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    seen: list[Progress] = []
+    assert install(catalogued(nbytes=None), tmp_path, progress=seen.append).read_bytes() == body
+    assert all(moment.total == len(body) for moment in seen)
+
+
+def test_a_file_already_there_is_verified_and_kept(hub, catalogued, body, tmp_path):
+    target = tmp_path / "model.ckpt"
+    target.write_bytes(body)
+    before = target.stat().st_mtime_ns
+    assert install(catalogued(), tmp_path) == target
+    assert target.stat().st_mtime_ns == before
+    assert hub.log == []
+
+
+@pytest.mark.parametrize("nbytes", [3_000_000, None])
+def test_another_file_under_the_name_is_never_touched(hub, catalogued, body, tmp_path, nbytes):
+    mine = tmp_path / "model.ckpt"
+    for content in (b"my own model", bytes(len(body))):
+        mine.write_bytes(content)
+        with pytest.raises(InstallError, match="already there but is another file") as caught:
+            install(catalogued(nbytes=nbytes), tmp_path)
+        assert catalogued().sha256 in str(caught.value)
+        assert mine.read_bytes() == content
+    assert hashlib.sha256(bytes(len(body))).hexdigest() in str(caught.value)
+
+
+def test_the_token_goes_to_the_hub(hub, catalogued, body, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    install(catalogued(), tmp_path)
+    assert hub.authorizations[0] == "Bearer hf_secret"
+
+
+def test_a_plain_address_is_downloaded_through_the_proxy(hub, catalogued, body, tmp_path, monkeypatch):
+    monkeypatch.setenv("http_proxy", hub.url)
+    hub.files["/releases/model.ckpt"] = Served(body)
+    file = catalogued(UrlSource("http://files.example.invalid/releases/model.ckpt"))
+    assert install(file, tmp_path).read_bytes() == body
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (None, "404"),
+        (Served(b"", head_status=401), "401"),
+        (Served(b"", head_status=403), "403"),
+        (Served(b"x" * 100), "announces|another file"),
+        (Served(b"x" * 3_000_000), "another file of this name"),
+        (Served(b"x" * 3_000_000, announced_sha256="none"), "wrong file"),
+    ],
+)
+def test_the_next_source_is_tried(hub, catalogued, body, tmp_path, bad, reason):
+    if bad is not None:
+        hub.serve("bad/repo", "model.ckpt", bad)
+    sources = (HubSource("bad/repo", "model.ckpt"), HubSource("good/repo", "model.ckpt"))
+    with pytest.raises(InstallError, match=reason):
+        install(catalogued(*sources), tmp_path)
+    hub.serve("good/repo", "model.ckpt", Served(body))
+    assert install(catalogued(*sources), tmp_path).read_bytes() == body
+
+
+def test_a_wrong_file_is_not_downloaded_when_the_hub_says_so_itself(hub, catalogued, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(b"x" * 3_000_000))
+    with pytest.raises(InstallError):
+        install(catalogued(), tmp_path)
+    assert hub.bytes_sent == 0
+
+
+def test_wrong_bytes_are_removed_and_both_hashes_named(hub, catalogued, body, tmp_path):
+    wrong = b"x" * len(body)
+    hub.files["/model.ckpt"] = Served(wrong)
+    with pytest.raises(InstallError) as caught:
+        install(catalogued(UrlSource(f"{hub.url}/model.ckpt")), tmp_path)
+    assert hashlib.sha256(wrong).hexdigest() in str(caught.value)
+    assert hashlib.sha256(body).hexdigest() in str(caught.value)
+    assert not list(tmp_path.glob("*.part"))
+    assert not (tmp_path / "model.ckpt").exists()
+
+
+def test_when_all_fail_the_way_by_hand_is_told(hub, catalogued, body, tmp_path):
+    sources = (HubSource("a/repo", "model.ckpt"), UrlSource(f"{hub.url}/gone.ckpt"))
+    with pytest.raises(InstallError) as caught:
+        install(catalogued(*sources), tmp_path)
+    text = str(caught.value)
+    for part in ("a/repo", "gone.ckpt", "404", str(tmp_path / "model.ckpt"), catalogued().sha256, f"{len(body):,}"):
+        assert part in text
+
+
+@pytest.mark.parametrize("kind", ["hub", "plain"])
+def test_a_connection_cut_twice_goes_on_where_it_stopped(hub, catalogued, body, tmp_path, kind):
+    served = Served(body, cuts=[1_048_576, 524_288])
+    hub.files["/model.ckpt"] = hub.serve("some/repo", "model.ckpt", served)
+    file = catalogued() if kind == "hub" else catalogued(UrlSource(f"{hub.url}/model.ckpt"))
+    assert install(file, tmp_path).read_bytes() == body
+    assert hub.ranges() == [None, "bytes=1048576-", "bytes=1572864-"]
+    assert hub.bytes_sent == len(body)
+
+
+def test_a_server_busy_for_a_while_is_asked_again(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body, statuses=[500, 503, 429]))
+    assert install(catalogued(), tmp_path).read_bytes() == body
+
+
+def test_a_server_that_stays_down_is_given_up(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body, statuses=[500] * 50))
+    with pytest.raises(InstallError, match="HTTP 500"):
+        install(catalogued(), tmp_path)
+    assert len(hub.ranges()) == download.ATTEMPTS
+
+
+def test_a_server_that_stalls_is_left_and_what_it_sent_is_kept(hub, catalogued, body, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "READ_TIMEOUT", 0.2)
+    hub.serve("slow/repo", "model.ckpt", Served(body, stall_after=1_048_576))
+    hub.serve("good/repo", "model.ckpt", Served(body))
+    file = catalogued(HubSource("slow/repo", "model.ckpt"), HubSource("good/repo", "model.ckpt"))
+    assert install(file, tmp_path).read_bytes() == body
+    resumed = [wanted for wanted in hub.ranges() if wanted]
+    assert resumed, "the second source did not go on from what the first had sent"
+
+
+def test_a_server_without_ranges_starts_anew(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body, cuts=[1_000_000], ignores_range=True))
+    assert install(catalogued(), tmp_path).read_bytes() == body
+
+
+def test_a_server_that_answers_another_range_is_not_believed(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body, cuts=[1_048_576], wrong_range=True))
+    with pytest.raises(InstallError, match="was asked for byte 1,048,576"):
+        install(catalogued(), tmp_path)
+
+
+@pytest.mark.parametrize("length", [2_000_000, 4_000_000])
+def test_a_lie_about_the_length_is_found_at_once(hub, catalogued, body, tmp_path, length):
+    hub.files["/model.ckpt"] = Served(body, length=length)
+    with pytest.raises(InstallError, match=f"it sends {length:,} bytes, the file has {len(body):,}"):
+        install(catalogued(UrlSource(f"{hub.url}/model.ckpt")), tmp_path)
+    assert not (tmp_path / "model.ckpt").exists()
+
+
+def test_a_lie_about_the_size_in_the_metadata_is_found(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body, announced_size=10**12))
+    with pytest.raises(InstallError, match="announces 1,000,000,000,000 bytes"):
+        install(catalogued(), tmp_path)
+    with pytest.raises(InstallError, match="announces 1,000,000,000,000 bytes"):
+        install(catalogued(nbytes=None), tmp_path)
+    assert hub.bytes_sent == 0
+
+
+def test_a_part_longer_than_the_file_is_started_anew(hub, catalogued, body, tmp_path):
+    hub.files["/model.ckpt"] = Served(body)
+    for nbytes in (len(body), None):  # with no size known, the server's 416 tells
+        file = catalogued(UrlSource(f"{hub.url}/model.ckpt"), nbytes=nbytes)
+        (tmp_path / f"model.ckpt.{file.sha256[:8]}.part").write_bytes(bytes(len(body) + 5))
+        path = install(file, tmp_path)
+        assert path.read_bytes() == body
+        path.unlink()
+
+
+def test_wrong_bytes_of_an_earlier_run_are_fetched_anew_from_the_same_source(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    (tmp_path / f"model.ckpt.{catalogued().sha256[:8]}.part").write_bytes(b"x" * 1000)
+    assert install(catalogued(), tmp_path).read_bytes() == body
+    assert hub.ranges() == ["bytes=1000-", None]
+
+
+def test_cancelling_keeps_what_was_downloaded(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body, chunk_pause=0.005))
+    with pytest.raises(InstallCancelled, match="cancelled"):
+        install(
+            catalogued(),
+            tmp_path,
+            cancelled=lambda: part_of(tmp_path).exists() and part_of(tmp_path).stat().st_size > 500_000,
+        )
+    kept = part_of(tmp_path).stat().st_size
+    assert kept > 500_000
+    assert not (tmp_path / "model.ckpt").exists()
+    assert install(catalogued(), tmp_path).read_bytes() == body
+    assert hub.ranges()[-1] == f"bytes={kept}-"
+
+
+def test_cancelling_does_not_wait_for_a_hub_that_is_down(hub, catalogued, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(b"", head_status=503))
+    calls = iter([False, False, True])
+    with pytest.raises(InstallCancelled):
+        install(catalogued(), tmp_path, cancelled=lambda: next(calls, True))
+
+
+def test_a_killed_download_goes_on_where_it_stopped(hub, body, tmp_path):
+    served = hub.serve("some/repo", "model.ckpt", Served(body, chunk_pause=0.02))
+    first = child(hub.url, body, tmp_path)
+    wait_until(lambda: part_of(tmp_path).exists() and part_of(tmp_path).stat().st_size > 1_000_000)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    kept = part_of(tmp_path).stat().st_size
+    assert 1_000_000 < kept < len(body)
+    assert not (tmp_path / "model.ckpt").exists()
+    served.chunk_pause = 0
+    time.sleep(0.1)
+    sent_before = hub.bytes_sent
+    second = child(hub.url, body, tmp_path)
+    output, problems = second.communicate(timeout=60)
+    assert second.returncode == 0, output + problems
+    assert (tmp_path / "model.ckpt").read_bytes() == body
+    assert hub.ranges() == [None, f"bytes={kept}-"]
+    assert hub.bytes_sent - sent_before == len(body) - kept
+
+
+def test_two_installations_at_once_download_once(hub, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body, chunk_pause=0.02))
+    both = [child(hub.url, body, tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=90) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert hub.ranges() == [None]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.ckpt"]
+
+
+def test_a_second_installation_says_that_it_waits_and_can_be_cancelled(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body, stall_after=1_000_000))
+    stop = threading.Event()
+
+    def hold() -> None:
+        with suppress(InstallCancelled):
+            install(catalogued(), tmp_path, cancelled=stop.is_set)
+
+    first = threading.Thread(target=hold)
+    first.start()
+    try:
+        wait_until(lambda: part_of(tmp_path).exists() and part_of(tmp_path).stat().st_size > 0)
+        seen: list[Progress] = []
+        with pytest.raises(InstallCancelled):
+            install(catalogued(), tmp_path, progress=seen.append, cancelled=lambda: bool(seen))
+        assert seen[0].phase == "waiting"
+    finally:
+        stop.set()
+        hub.released.set()
+        first.join()
+
+
+def test_offline_mode_of_the_hub_is_honoured(hub, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    process = child(hub.url, body, tmp_path, HF_HUB_OFFLINE="1")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "HF_HUB_OFFLINE" in output
+    assert "By hand" in output
+    assert hub.log == []
+
+
+def test_disk_space_is_checked_before_the_first_byte(hub, catalogued, body, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 1_000_000, 1_000_000))
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    with pytest.raises(InstallError, match=r"0\.00 GB free") as caught:
+        install(catalogued(), tmp_path)
+    assert "Tried" not in str(caught.value)
+    assert hub.bytes_sent == 0
+    # What is there already counts.
+    (tmp_path / f"model.ckpt.{catalogued().sha256[:8]}.part").write_bytes(body[:2_500_000])
+    assert install(catalogued(), tmp_path).read_bytes() == body
+
+
+def test_a_disk_that_fills_up_is_said_and_the_part_is_kept(hub, catalogued, body, tmp_path, monkeypatch):
+    class FullFile:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data):
+            if self.file.tell() > 1_000_000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.file.write(data)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    opened = download._opened
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_opened", lambda part: FullFile(opened(part)))
+        with pytest.raises(InstallError, match=r"disk .* is full"):
+            install(catalogued(), tmp_path)
+    kept = part_of(tmp_path).stat().st_size
+    assert kept > 1_000_000
+    assert install(catalogued(), tmp_path).read_bytes() == body
+    assert hub.ranges()[-1] == f"bytes={kept}-"
+
+
+def test_a_file_system_that_takes_no_large_files_is_said(hub, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))"
+    process = child(hub.url, body, tmp_path, limit=limit)
+    output, problems = process.communicate(timeout=60)
+    assert process.returncode == 2, problems
+    assert "no file that large" in output
+
+
+def test_a_folder_that_is_a_file_is_refused(hub, catalogued, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InstallError, match="cannot be made"):
+        install(catalogued(), tmp_path / "file" / "folder")
+
+
+def test_sha256_is_the_files(tmp_path, body):
+    (tmp_path / "x").write_bytes(body)
+    assert sha256_of(tmp_path / "x") == hashlib.sha256(body).hexdigest()
+
+
+def test_the_yaml_of_the_pair_comes_even_when_the_checkpoint_does_not(hub, tmp_path):
+    with pytest.raises(InstallError, match=r"512-depth-ema-fp16\.safetensors could not be downloaded"):
+        install_pair("fp16", tmp_path)
+    assert "LatentDepth2ImageDiffusion" in (tmp_path / "512-depth-ema-fp16.yaml").read_text()
+    assert pair_installed(tmp_path) is None
+
+
+def test_a_pair_is_a_checkpoint_of_the_right_size_and_its_yaml(tmp_path):
+    assert pair_installed(tmp_path) is None
+    checkpoint = tmp_path / "512-depth-ema.ckpt"
+    with checkpoint.open("wb") as file:
+        file.truncate(5_707_592_867)
+    assert pair_installed(tmp_path) is None
+    checkpoint.with_suffix(".yaml").write_text("model: {}\n")
+    assert pair_installed(tmp_path) == checkpoint
+    with checkpoint.open("wb") as file:
+        file.truncate(5_707_592_866)
+    assert pair_installed(tmp_path) is None
+
+
+def test_install_pair_keeps_a_yaml_that_is_there(hub, tmp_path):
+    yaml = tmp_path / "512-depth-ema.yaml"
+    yaml.write_text("mine: true\n")
+    with pytest.raises(InstallError):
+        install_pair("ckpt", tmp_path)
+    assert yaml.read_text() == "mine: true\n"
