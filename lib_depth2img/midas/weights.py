@@ -30,7 +30,7 @@ _PREFIXES = ("depth_model.model.", "model.", "")
 _UNUSED = ("pretrained.model.head.", "num_batches_tracked")
 """Names that do not matter to the estimate: the classifier head, which some files lack, and a counter of BatchNorm."""
 
-_SHOWN = 5
+_SHOWN = 2
 
 
 def build_network(preset: Preset, source: WeightsSource) -> nn.Module:

@@ -1,0 +1,193 @@
+"""``python -m lib_depth2img depth``: depth maps of pictures, one or a folder full."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..checkpoint.catalog import estimator_file
+from ..depth.adjust import RANGES, Adjustments
+from ..errors import Depth2ImgError, EstimatorError, RequestError
+from ..midas.presets import DEFAULT_PRESET, PRESETS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..midas.estimator import DepthEstimator
+
+__all__ = ["add_adjustments", "add_parser", "adjustments_of"]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
+WEIGHTS_FOLDER = Path("models", "midas")
+TOGETHER = 8  # pictures read ahead, so that those of one size go through the network together
+
+_HINTS = {
+    "far": "nearness at or below this becomes 0",
+    "near": "nearness at or above this becomes 1",
+    "gamma": "above 1 brings the middle distances nearer",
+    "blur": "sigma of a Gaussian, in pixels of the map",
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the word ``depth`` to the command line."""
+    parser = subparsers.add_parser(
+        "depth",
+        help="estimate the depth map of pictures",
+        description="Estimate depth maps with MiDaS; near is white. One picture goes to a file: .png, .npy, .tif, .exr "
+        "or .pfm. Several, or a folder, go to a folder. A .npy without adjustments holds the float32 nearness (H, W) "
+        "at the picture's size exactly as estimated.",
+    )
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture, or a folder of them")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the file, or the folder")
+    parser.add_argument("--estimator", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="default %(default)s")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help=f"a MiDaS .pt or a whole checkpoint with MiDaS in it; default: the published file in {WEIGHTS_FOLDER}",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps; default %(default)s")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="default auto: float16 on CUDA, float32 elsewhere",
+    )
+    add_adjustments(parser)
+    parser.add_argument("--colormap", choices=("inferno", "turbo", "grey"), help="a coloured 8-bit PNG, for looking at")
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a grey PNG; default %(default)s")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def add_adjustments(parser: argparse.ArgumentParser) -> None:
+    """The options that become :class:`Adjustments`, one for each of its fields."""
+    for name, allowed in RANGES.items():
+        default = next(field.default for field in fields(Adjustments) if field.name == name)
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            default=default,
+            metavar="X",
+            help=f"{_HINTS[name]}; {allowed.minimum:g} to {allowed.maximum:g}, default {default:g}",
+        )
+    parser.add_argument("--invert", action="store_true", help="black is near")
+
+
+def adjustments_of(arguments: argparse.Namespace) -> Adjustments:
+    """What the options of :func:`add_adjustments` say. Raises: RequestError."""
+    return Adjustments(**{field.name: getattr(arguments, field.name) for field in fields(Adjustments)})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Estimate all pictures; returns 0, or 2 when some of them could not be done."""
+    from tqdm import tqdm
+
+    from ..midas.estimator import DepthEstimator
+
+    adjustments = adjustments_of(arguments)
+    targets = _targets(_pictures(arguments.pictures), arguments.output, single=_is_single(arguments))
+    weights = _weights(arguments.weights, arguments.estimator)
+    estimator = DepthEstimator(
+        arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision
+    )
+    failures = 0
+    with tqdm(total=len(targets), unit="picture", disable=arguments.quiet or len(targets) == 1) as bar:
+        for together in _chunks(list(targets.items()), TOGETHER):
+            for picture, error in _estimate(estimator, together, arguments, adjustments):
+                if error is not None and len(targets) == 1:
+                    raise error
+                if error is not None:
+                    failures += 1
+                    tqdm.write(f"error: {picture}: {error}", file=sys.stderr)
+                bar.update()
+    return 2 if failures else 0
+
+
+def _estimate(
+    estimator: DepthEstimator,
+    together: Sequence[tuple[Path, Path]],
+    arguments: argparse.Namespace,
+    adjustments: Adjustments,
+) -> Iterator[tuple[Path, Depth2ImgError | None]]:
+    """Read, estimate and save; each picture with what went wrong with it alone."""
+    from ..depth.files import read_picture, save_depth_map
+
+    pictures: dict[Path, Image.Image] = {}
+    for path, _ in together:
+        try:
+            pictures[path] = read_picture(path)
+        except Depth2ImgError as error:
+            yield path, error
+    depth_maps = dict(zip(pictures, estimator.estimate(list(pictures.values())), strict=True))
+    for path, target in together:
+        if path not in pictures:
+            continue
+        depth_map = depth_maps[path].adjusted(adjustments).resized(pictures[path].size)
+        try:
+            save_depth_map(depth_map, target, bits=arguments.bits, colormap=arguments.colormap)
+        except Depth2ImgError as error:
+            yield path, error
+        else:
+            yield path, None
+
+
+def _is_single(arguments: argparse.Namespace) -> bool:
+    """One picture to one file, rather than to a folder."""
+    output = arguments.output
+    return len(arguments.pictures) == 1 and not arguments.pictures[0].is_dir() and not output.is_dir() and output.suffix
+
+
+def _pictures(named: Sequence[Path]) -> list[Path]:
+    pictures: list[Path] = []
+    for path in named:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+            if not inside:
+                raise RequestError(f"{path} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+            pictures += inside
+        else:
+            pictures.append(path)
+    return pictures
+
+
+def _targets(pictures: Sequence[Path], output: Path, *, single: bool) -> dict[Path, Path]:
+    """Each picture with the file its depth map goes to; makes the folder."""
+    if single:
+        return {pictures[0]: output}
+    if output.suffix and not output.is_dir():
+        raise RequestError(f"{len(pictures)} pictures do not go into the one file {output}; name a folder.")
+    targets = {picture: output / f"{picture.stem}.png" for picture in pictures}
+    if len(set(targets.values())) < len(targets):
+        names = [picture.stem for picture in targets]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise RequestError(
+            f"Several pictures are called {', '.join(twice)}; their depth maps would overwrite each other."
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"The folder {output} cannot be made: {error.strerror}.") from error
+    return targets
+
+
+def _weights(named: Path | None, estimator: str) -> Path:
+    path = named or WEIGHTS_FOLDER / estimator_file(estimator).name
+    if not path.is_file():
+        raise EstimatorError(
+            f"There are no weights of {estimator} at {path}. Name a MiDaS .pt or a checkpoint with --weights, or fetch "
+            f"them: python -m lib_depth2img install --estimator {estimator} --to {WEIGHTS_FOLDER}"
+        )
+    return path
+
+
+def _chunks(items: Sequence[tuple[Path, Path]], size: int) -> Iterator[list[tuple[Path, Path]]]:
+    remaining = iter(items)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
