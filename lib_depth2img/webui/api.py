@@ -1,0 +1,126 @@
+"""Routes of this extension's own, under the same credentials as the host's API and in its documentation."""
+
+from __future__ import annotations
+
+import base64
+from secrets import compare_digest
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Depends
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from pydantic import BaseModel, Extra, Field
+from starlette.exceptions import HTTPException
+
+from .. import __version__
+from ..checkpoint.install import pair_installed
+from ..depth.files import encode_png
+from ..request import Depth2ImgRequest
+from . import host
+from .panel_services import HostServices
+from .refusal import as_unprocessable
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["add_routes"]
+
+_ADJUSTMENTS = ("far", "near", "gamma", "blur", "invert")
+
+
+class EstimatorEntry(BaseModel):
+    """One estimator."""
+
+    name: str
+    ready: bool = Field(description="Whether it can run now: its weights are there.")
+    note: str = Field(description="Where its weights are, or how to get them.")
+
+
+class StatusResponse(BaseModel):
+    """What is loaded and what is installed."""
+
+    version: str
+    checkpoint: str | None = Field(description="The loaded checkpoint, null while there is none.")
+    is_depth_model: bool
+    estimators: list[EstimatorEntry]
+    pair_installed: bool = Field(description="Whether 512-depth-ema and its yaml are in the checkpoint folder.")
+
+
+class DepthRequest(BaseModel):
+    """A picture, and how its depth is wanted. The adjustments are those of the panel."""
+
+    image: str = Field(description="The picture: base64 of the bytes of a file.")
+    estimator: str | None = Field(
+        default=None, description="An estimator of the status; null: the one in the settings."
+    )
+    far: float = Field(default=0.0, description="Nearness at or below this becomes 0.")
+    near: float = Field(default=1.0, description="Nearness at or above this becomes 1.")
+    gamma: float = Field(default=1.0, description="Above 1 brings the middle nearer.")
+    blur: float = Field(default=0.0, description="Sigma of a Gaussian, in pixels of the estimate.")
+    invert: bool = Field(default=False, description="Near becomes black.")
+
+    class Config:
+        extra = Extra.allow  # an unknown field is refused with the sentence that img2img would give
+
+
+class DepthResponse(BaseModel):
+    """The depth map of the picture, as large as the picture."""
+
+    depth_map: str = Field(description="A 16-bit grey PNG in base64; near is white.")
+    width: int
+    height: int
+    estimator: str
+
+
+def add_routes(_demo: Any, app: FastAPI) -> None:
+    """Add the routes (``on_app_started``), where the host serves its API at all."""
+    if not host.api_enabled():
+        return
+    options: dict[str, Any] = {"tags": ["Depth2Img"]}
+    if host.command_line().api_auth:
+        options["dependencies"] = [Depends(_check_credentials)]
+    router = APIRouter(**options)
+    router.add_api_route("/depth2img/status", status, methods=["GET"], response_model=StatusResponse)
+    router.add_api_route("/depth2img/depth", depth, methods=["POST"], response_model=DepthResponse)
+    app.include_router(router)
+
+
+def status() -> StatusResponse:
+    """The loaded checkpoint, the estimators and whether their weights are there, and this extension's version."""
+    services = HostServices()
+    model = services.model()
+    return StatusResponse(
+        version=__version__,
+        checkpoint=model.checkpoint,
+        is_depth_model=model.is_depth_model,
+        estimators=[EstimatorEntry(**vars(entry)) for entry in services.estimators()],
+        pair_installed=pair_installed(host.checkpoint_folder()) is not None,
+    )
+
+
+def depth(body: DepthRequest) -> DepthResponse:
+    """The depth map of a picture, without generating anything. Waits behind running generations, as they do."""
+    with as_unprocessable():
+        services = HostServices()
+        fields = body.dict(exclude={"image", "estimator"})
+        fields["estimator"] = body.estimator or services.default_estimator()
+        request = Depth2ImgRequest.from_mapping(fields | {"source": "image", "image": body.image})
+        assert request.image is not None, "from_mapping refuses a source without its image"
+        picture = request.image.content
+        depth_map = services.estimate(picture, request.estimator).adjusted(request.adjustments).resized(picture.size)
+    width, height = depth_map.size
+    return DepthResponse(
+        depth_map=base64.b64encode(encode_png(depth_map)).decode(),
+        width=width,
+        height=height,
+        estimator=request.estimator,
+    )
+
+
+def _check_credentials(given: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - FastAPI's way of injecting
+    """The host's own check (api/api.py:280) is bound to its Api object, which it keeps to itself."""
+    users = dict(pair.split(":") for pair in host.command_line().api_auth.split(","))
+    password = users.get(given.username)
+    if password is None or not compare_digest(given.password.encode(), password.encode()):
+        raise HTTPException(
+            status_code=401, detail="Incorrect username or password", headers={"WWW-Authenticate": "Basic"}
+        )

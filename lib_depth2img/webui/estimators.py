@@ -1,0 +1,157 @@
+"""The estimators of a running host: the loaded checkpoint's own, and those with weights of their own."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EstimatorError
+from ..midas.cache import DepthCache
+from ..midas.estimator import DepthEstimator
+from ..midas.presets import DEFAULT_PRESET, PRESETS
+from . import host
+from .depth_stage import HostDepthStage, missing_weights, weights_file
+from .services import EstimatorStatus
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import nn
+
+    from ..depth.depth_map import DepthMap
+
+__all__ = ["CHECKPOINT", "ESTIMATORS", "Estimators", "install"]
+
+CHECKPOINT = "checkpoint"
+"""The estimator inside the loaded depth model."""
+
+_MEGABYTE = 1 << 20
+
+
+class Estimators:
+    """Estimates with any estimator by name, behind one cache. Of the checkpoint's own, nothing is kept between calls.
+
+    Safe from several threads; whoever calls it outside a generation holds the host's queue lock.
+    """
+
+    def __init__(self) -> None:
+        self.cache = DepthCache()
+        self._lock = threading.Lock()
+        self._own: dict[tuple[str, ...], DepthEstimator] = {}
+
+    def estimate(self, pictures: Sequence[Image.Image], name: str) -> list[DepthMap]:
+        """One depth map for each picture.
+
+        Raises:
+            EstimatorError: the estimator's weights are not there, or it cannot run.
+            TensorFileError: its weights' file is broken.
+        """
+        self.cache.max_bytes = host.settings().cache_megabytes * _MEGABYTE
+        host.show_status("Estimating depth")
+        estimator = self._checkpoint() if name == CHECKPOINT else self._preset(name)
+        return estimator.estimate(pictures)
+
+    def statuses(self) -> list[EstimatorStatus]:
+        """All estimators and whether they can run now; opens no file."""
+        return [_checkpoint_status(), *(_preset_status(name) for name in PRESETS)]
+
+    def after_generation(self) -> None:
+        """Make room where the settings or --medvram and --lowvram ask for it; estimated maps stay in the cache."""
+        if host.uses_low_memory() or not host.settings().keep_loaded:
+            self.release()
+
+    def release(self) -> None:
+        """Let go of every network; estimated maps stay in the cache."""
+        with self._lock:
+            had_any = bool(self._own)
+            self._own.clear()
+        if had_any:
+            host.free_memory()
+
+    def _checkpoint(self) -> DepthEstimator:
+        model = host.loaded_model()
+        if not host.is_depth_model(model):
+            raise EstimatorError(
+                f"The loaded checkpoint ({host.checkpoint_name(model)}) is no depth model, so it has no depth "
+                f"estimator inside. Choose a depth model as the checkpoint, or one of the estimators {', '.join(PRESETS)}."
+            )
+        file = host.checkpoint_file(model)
+        status = file.stat()
+        return DepthEstimator.around(
+            _live_stage,
+            key=(str(file), status.st_size, status.st_mtime_ns),
+            preset=_preset_of(model),
+            device=_input_device(model),
+            cache=self.cache,
+        )
+
+    def _preset(self, name: str) -> DepthEstimator:
+        weights = weights_file(name)
+        if weights is None:
+            raise EstimatorError(missing_weights(name))
+        settings = host.settings()
+        device = "cpu" if settings.device == "cpu" else str(host.compute_device())
+        key = (name, str(weights), device, settings.precision)
+        with self._lock:
+            if key not in self._own:
+                self._own[key] = DepthEstimator(
+                    name,
+                    weights=weights,
+                    device=device,
+                    precision=settings.precision,  # type: ignore[arg-type]
+                    cache=self.cache,
+                )
+            return self._own[key]
+
+
+ESTIMATORS = Estimators()
+"""Of the process: what was estimated outlives Reload UI."""
+
+
+def install() -> None:
+    """Let go of networks when the host unloads its checkpoint (sd_models.py:1005), until ``host.undo_patches``."""
+    from modules import sd_models
+
+    host.patch(sd_models, "unload_model_weights", _releasing)
+
+
+def _releasing(original: Any) -> Any:
+    @functools.wraps(original)
+    def unload_model_weights(*args: Any, **settings: Any) -> Any:
+        ESTIMATORS.release()
+        return original(*args, **settings)
+
+    return unload_model_weights
+
+
+def _live_stage() -> nn.Module:
+    stage: nn.Module = host.loaded_model().depth_model
+    return stage.prepare() if isinstance(stage, HostDepthStage) else stage
+
+
+def _preset_of(model: Any) -> str:
+    """Which network a depth model has inside; one that was loaded before this extension was, has Stability's module."""
+    preset = getattr(model.depth_model, "preset", None)
+    return DEFAULT_PRESET if preset is None else str(preset.name)
+
+
+def _input_device(model: Any) -> Any:
+    """Where the depth stage computes: where it lies, but under lowvram where the hook moves it (lowvram.py:138)."""
+    if getattr(model, "lowvram", False):
+        return host.compute_device()
+    return next(model.depth_model.parameters()).device
+
+
+def _checkpoint_status() -> EstimatorStatus:
+    model = host.loaded_model()
+    if not host.is_depth_model(model):
+        return EstimatorStatus(CHECKPOINT, ready=False, note="No depth model is loaded.")
+    return EstimatorStatus(CHECKPOINT, ready=True, note=f"The estimator inside {host.checkpoint_name(model)}.")
+
+
+def _preset_status(name: str) -> EstimatorStatus:
+    weights = weights_file(name)
+    if weights is None:
+        return EstimatorStatus(name, ready=False, note=missing_weights(name))
+    return EstimatorStatus(name, ready=True, note=f"{PRESETS[name].title}, from {weights.name}.")

@@ -1,0 +1,85 @@
+"""Everything the extension hooks into the host, on and off again; called from ``scripts/`` only."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoint import catalog, small_model
+from ..errors import Depth2ImgError
+from . import api, batch, depth_stage, estimators, guard, host, settings, tiles, xyz
+from .panel import TITLE
+from .panel_services import download_file
+
+if TYPE_CHECKING:
+    from ..checkpoint.progress import Progress
+
+__all__ = ["register", "unregister"]
+
+_log = logging.getLogger(__name__)
+
+
+def register() -> None:
+    """Patch what has to be patched before a checkpoint is loaded, and ask for callbacks; twice is the same as once."""
+    from modules import script_callbacks
+
+    script_callbacks.on_script_unloaded(unregister)  # first: what follows may fail half-way
+    small_model.register_architecture()
+    depth_stage.install()
+    guard.install()
+    tiles.install()
+    estimators.install()
+    batch.install(_panel_values)
+    script_callbacks.on_ui_settings(_add_settings)
+    script_callbacks.on_before_ui(xyz.register)
+    script_callbacks.on_app_started(api.add_routes)
+    script_callbacks.on_app_started(_install_as_asked)
+
+
+def unregister() -> None:
+    """Leave the host as it was (``on_script_unloaded``)."""
+    xyz.unregister()
+    settings.unregister()
+    host.undo_patches()
+
+
+def _add_settings() -> None:
+    settings.register(folders_visible=not host.command_line().hide_ui_dir_config)
+
+
+def _panel_values(p: Any) -> Sequence[Any]:
+    """This extension's part of ``p.script_args``."""
+    script = next(script for script in p.scripts.alwayson_scripts if script.title() == TITLE)
+    values: Sequence[Any] = p.script_args[script.args_from : script.args_to]
+    return values
+
+
+def _install_as_asked(_demo: Any, _app: Any) -> None:
+    """What ``--depth2img-install`` asks for, beside the running host, which neither waits nor fails for it."""
+    flags = host.command_line()
+    variant = getattr(flags, "depth2img_install", None)
+    if variant is None or any(thread.name == _THREAD for thread in threading.enumerate()):
+        return
+    if flags.no_download_sd_model:
+        print("Depth2Img: --depth2img-install is not followed, since --no-download-sd-model forbids it.")
+        return
+    threading.Thread(target=_install, args=(variant,), name=_THREAD, daemon=True).start()
+
+
+_THREAD = "depth2img-install-flag"
+
+
+def _install(variant: str) -> None:
+    try:
+        print("Depth2Img:", download_file(catalog.variant(variant), progress=_print_progress))
+    except Depth2ImgError as error:
+        print("Depth2Img:", error)
+    except Exception:  # noqa: BLE001 - of a thread: nobody else would tell
+        _log.exception("Depth2Img: the installation failed.")
+
+
+def _print_progress(progress: Progress) -> None:
+    total = f" of {progress.total / 1e9:.2f}" if progress.total else ""
+    print(f"\rDepth2Img: {progress.phase} {progress.name}, {progress.done / 1e9:.2f}{total} GB", end="")

@@ -1,0 +1,114 @@
+"""``PanelServices`` on a running host."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoint import catalog, small_model
+from ..checkpoint.install import install, install_pair
+from ..errors import InstallError
+from . import host
+from .depth_stage import weights_file
+from .estimators import ESTIMATORS
+from .services import Download, EstimatorStatus, ModelStatus
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..checkpoint.progress import Progress
+    from ..depth.depth_map import DepthMap
+
+__all__ = ["HostServices", "download_file"]
+
+_TITLES = {
+    "ckpt": "Stable Diffusion 2 depth model",
+    "safetensors": "Stable Diffusion 2 depth model, safetensors",
+    "fp16": "Stable Diffusion 2 depth model, half precision",
+}
+
+
+class HostServices:
+    """What the panel, the Extras tab and the API ask of the host.
+
+    ``in_queue``: the caller already holds the host's queue lock, as the Extras tab does; the lock is not reentrant.
+    """
+
+    def __init__(self, *, in_queue: bool = False) -> None:
+        self._in_queue = in_queue
+
+    def model(self) -> ModelStatus:
+        model = host.loaded_model()
+        return ModelStatus(host.checkpoint_name(model), host.is_depth_model(model))
+
+    def estimators(self) -> Sequence[EstimatorStatus]:
+        return ESTIMATORS.statuses()
+
+    def default_estimator(self) -> str:
+        return host.settings().estimator
+
+    def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
+        queue: Any = contextlib.nullcontext() if self._in_queue else host.queue_lock()
+        with queue:
+            (depth_map,) = ESTIMATORS.estimate([picture], estimator)
+            ESTIMATORS.after_generation()
+        return depth_map
+
+    def downloads(self) -> Sequence[Download]:
+        return [_download(file) for file in catalog.FILES if file.variant or file.estimator]
+
+    def install(self, name: str, *, progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> str:
+        return download_file(catalog.file_for(name), progress=progress, cancelled=cancelled)
+
+    def add_trial_checkpoint(self) -> str:
+        folder = host.checkpoint_folder()
+        for source in (small_model.SMALL_CONFIG, small_model.SMALL_CHECKPOINT):
+            if not source.is_file():
+                raise InstallError(f"{source.name} is missing from the extension's folder; install the extension anew.")
+            if not (folder / source.name).exists():
+                _copy(source, folder)
+        host.refresh_checkpoints()
+        return str(host.checkpoint_named(small_model.SMALL_CHECKPOINT.name).title)
+
+
+def download_file(
+    file: catalog.CatalogFile, *, progress: Callable[[Progress], None], cancelled: Callable[[], bool] | None = None
+) -> str:
+    """Bring a file of the catalogue to where the host looks for it; one sentence on what was done.
+
+    Raises:
+        InstallError: it could not be brought in.
+    """
+    if file.variant:
+        path, _yaml = install_pair(file.variant, host.checkpoint_folder(), progress=progress, cancelled=cancelled)
+        host.refresh_checkpoints()
+        return f"{path.name} is in {path.parent}, verified. Choose it as the checkpoint."
+    path = install(file, host.midas_folder(), progress=progress, cancelled=cancelled)
+    return f"{path.name} is in {path.parent}, verified. The estimator {file.estimator} can be used now."
+
+
+def _download(file: catalog.CatalogFile) -> Download:
+    if file.variant:
+        title, path = _TITLES[file.variant], host.checkpoint_folder() / file.name
+        installed = path.is_file()
+    else:
+        assert file.estimator is not None
+        title, installed = f"Estimator {file.estimator}", weights_file(file.estimator) is not None
+    return Download(
+        name=file.name,
+        title=title,
+        nbytes=file.about_bytes,
+        licence=file.licence.name,
+        licence_url=file.licence.url,
+        installed=installed,
+    )
+
+
+def _copy(source: Any, folder: Any) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / source.name)
+    except OSError as error:
+        raise InstallError(f"{source.name} cannot be copied to {folder}: {error.strerror}.") from error

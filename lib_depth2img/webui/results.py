@@ -1,0 +1,94 @@
+"""The depth maps that were used: after the pictures in the results, and beside them on the disk."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from ..depth.files import encode_png, save_depth_map
+from . import host
+
+if TYPE_CHECKING:
+    from ..depth.depth_map import DepthMap
+    from .override import Generation
+
+__all__ = ["deliver"]
+
+SUFFIX = "-depth"
+
+LONGEST_SIDE = 2048
+"""Pixels of the longer side of a map that is shown or saved: an estimate has 384 to 512, so more would only be air."""
+
+_NOT_PICTURES = ("-mask", "-mask-composite", "-before-face-restoration", "-before-color-correction")
+"""Ends of the names of what the host saves beside a picture (processing.py:1039-1090)."""
+
+
+def deliver(generation: Generation, processed: Any) -> None:
+    """Append the maps to the results and save them, as far as the request asks for it.
+
+    Nothing is appended while a selectable script runs: SD upscale and outpainting take every picture of the results
+    for a tile (sd_upscale.py:85, poor_mans_outpainting.py:124).
+    """
+    request = generation.request
+    if request.append_depth_map and host.selected_script(generation.p) is None:
+        _append(generation, processed)
+    if request.save_depth_map:
+        _save(generation, processed)
+
+
+def _append(generation: Generation, processed: Any) -> None:
+    shown: set[str] = set()
+    for index, depth_map in enumerate(_full_size(generation)):
+        if depth_map.digest in shown:
+            continue
+        shown.add(depth_map.digest)
+        infotext = processed.infotexts[min(processed.index_of_first_image + index, len(processed.infotexts) - 1)]
+        picture = _picture(depth_map, bits=_bits(generation.p))
+        if host.option("enable_pnginfo"):
+            picture.info["parameters"] = infotext
+        processed.images.append(picture)
+        processed.infotexts.append(infotext)
+
+
+def _save(generation: Generation, processed: Any) -> None:
+    depth_maps = _full_size(generation)
+    for index, path in enumerate(_saved_pictures(processed)):
+        folder = host.settings().maps_folder
+        target = (Path(folder) if folder else path.parent) / f"{path.stem}{SUFFIX}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_depth_map(depth_maps[index % len(depth_maps)], target)
+
+
+def _full_size(generation: Generation) -> list[DepthMap]:
+    """The maps at the size of the pictures they are of, so that one can be handed in again instead of an estimate."""
+    return [
+        depth_map.resized(_bounded(size))
+        for depth_map, size in zip(generation.depth_maps, generation.sizes, strict=True)
+    ]
+
+
+def _bounded(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1.0, LONGEST_SIDE / max(size))
+    width, height = (max(1, round(side * scale)) for side in size)
+    return width, height
+
+
+def _saved_pictures(processed: Any) -> list[Path]:
+    """The generated pictures' files, in their order; the host notes the name on what it has saved (images.py:706)."""
+    pictures = processed.images[processed.index_of_first_image :]
+    paths = [Path(name) for picture in pictures if (name := getattr(picture, "already_saved_as", None))]
+    return [path for path in paths if not path.stem.endswith(_NOT_PICTURES)]
+
+
+def _bits(p: Any) -> int:
+    """16 for an API client, where the reply can hold it (api/api.py:99-125); 8 for the tabs, whose widgets clip 16."""
+    return 16 if p.is_api and host.option("samples_format").lower() == "png" else 8
+
+
+def _picture(depth_map: DepthMap, *, bits: int) -> Image.Image:
+    picture = Image.open(io.BytesIO(encode_png(depth_map, bits=bits)))
+    picture.load()
+    return picture

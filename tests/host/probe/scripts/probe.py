@@ -1,0 +1,138 @@
+"""An extension of its own, only for these tests: it tells over HTTP what happens inside a running WebUI.
+
+It changes nothing: it counts calls, keeps the tensor that last reached the UNet, and describes which of the host's
+functions are the host's. It also makes the test checkpoints' OpenCLIP architecture known, in the bare host as well.
+"""
+
+import base64
+import gc
+import io
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import psutil
+import torch
+from ldm.models.autoencoder import AutoencoderKL
+from ldm.models.diffusion.ddpm import DiffusionWrapper, LatentDiffusion
+from modules import patches, processing, script_callbacks, scripts, shared
+
+for architecture in Path(__file__).parent.glob("*.json"):
+    if architecture.stem not in open_clip.list_models():
+        open_clip.add_model_config(architecture)
+
+
+class Record:
+    """What was seen since the last reset."""
+
+    unet_calls = 0
+    vae_encodes = 0
+    depth_passes = 0
+    depth_inputs = 0
+    concat = None
+    noise = None
+
+
+def reset():
+    Record.unet_calls = Record.vae_encodes = Record.depth_passes = Record.depth_inputs = 0
+    Record.concat = Record.noise = None
+
+
+def see_unet(original, self, x, t, c_concat=None, **others):
+    if c_concat is not None:
+        if Record.unet_calls == 0:
+            Record.noise = x.detach().float().cpu().numpy()
+        Record.concat = torch.cat(c_concat, dim=1).detach().float().cpu().numpy()
+    Record.unet_calls += 1
+    return original(self, x, t, c_concat=c_concat, **others)
+
+
+def see_encode(original, self, x):
+    Record.vae_encodes += 1
+    return original(self, x)
+
+
+def see_depth(module, inputs, _output):
+    if type(module).__name__ in ("MiDaSInference", "DepthStage", "HostDepthStage"):
+        Record.depth_passes += 1
+        Record.depth_inputs += inputs[0].shape[0]
+
+
+def watch(cls, name, seen):
+    original = getattr(cls, name)
+    if getattr(original, "probe", False):
+        return
+
+    def watched(self, *args, **kwargs):
+        return seen(original, self, *args, **kwargs)
+
+    watched.probe = True
+    setattr(cls, name, watched)
+
+
+watch(DiffusionWrapper, "forward", see_unet)
+watch(AutoencoderKL, "encode", see_encode)
+handle = torch.nn.modules.module.register_module_forward_hook(see_depth)
+script_callbacks.on_script_unloaded(handle.remove)
+
+
+def array(values):
+    if values is None:
+        return None
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def records():
+    return {
+        "unet_calls": Record.unet_calls,
+        "vae_encodes": Record.vae_encodes,
+        "depth_passes": Record.depth_passes,
+        "depth_inputs": Record.depth_inputs,
+        "concat": array(Record.concat),
+        "noise": array(Record.noise),
+    }
+
+
+def origin(function):
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def xyz_axes():
+    for data in scripts.scripts_data:
+        if data.script_class.__module__ == "xyz_grid.py":
+            return [option.label for option in data.module.axis_options]
+    return []
+
+
+def state():
+    import ldm.modules.midas.api as midas_api
+
+    gc.collect()
+    stages = [m for m in gc.get_objects() if isinstance(m, LatentDiffusion)]
+    model = shared.sd_model
+    depth = getattr(model, "depth_model", None)
+    return {
+        "midas": origin(midas_api.MiDaSInference),
+        "txt2img_init": origin(processing.StableDiffusionProcessingTxt2Img.init),
+        "img2img_init": origin(processing.StableDiffusionProcessingImg2Img.init),
+        "txt2img_conditioning": origin(processing.StableDiffusionProcessing.txt2img_image_conditioning),
+        "img2img_conditioning": origin(processing.StableDiffusionProcessing.img2img_image_conditioning),
+        "patches": sorted(str(key) for key, value in patches.originals.items() if value),
+        "titles": [script.title() for script in scripts.scripts_img2img.alwayson_scripts],
+        "axes": xyz_axes(),
+        "models": len(stages),
+        "rss": psutil.Process().memory_info().rss,
+        "depth_class": type(depth).__name__ if depth is not None else None,
+        "depth_dtype": str(next(depth.parameters()).dtype) if depth is not None else None,
+    }
+
+
+def add_routes(_demo, app):
+    app.add_api_route("/probe/records", records, methods=["GET"])
+    app.add_api_route("/probe/reset", reset, methods=["POST"])
+    app.add_api_route("/probe/state", state, methods=["GET"])
+
+
+script_callbacks.on_app_started(add_routes)

@@ -1,0 +1,195 @@
+"""Start the WebUI at ``WEBUI_ROOT``, with a data folder of its own and no way out to the network, and stop it again."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+PROBE = Path(__file__).parent / "probe"
+FLAGS = ["--skip-prepare-environment", "--no-download-sd-model", "--skip-torch-cuda-test", "--use-cpu", "all", "--api"]
+START_SECONDS = 180
+
+NO_NETWORK = '''
+"""Every connection that leaves this machine is refused and written down."""
+import os
+import socket
+
+_connect = socket.socket.connect
+
+
+def connect(self, address):
+    here = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in here:
+        with open(os.environ["NETWORK_LOG"], "a") as log:
+            log.write(f"{address}\\n")
+        raise OSError(f"no network in this test: {address}")
+    return _connect(self, address)
+
+
+socket.socket.connect = connect
+'''
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def encode(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def decode(text: str) -> Image.Image:
+    picture = Image.open(io.BytesIO(base64.b64decode(text)))
+    picture.load()
+    return picture
+
+
+class WebUI:
+    """One running WebUI. ``data`` holds its models, extensions, settings and outputs; its own folder is only read."""
+
+    def __init__(self, data: Path, *, root: Path, python: Path) -> None:
+        self.data = data
+        self.root = root
+        self.python = python
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self.log = data / "webui.log"
+        self.network_log = data / "network.log"
+        for folder in ("extensions", "models/Stable-diffusion", "models/midas", "guard"):
+            (data / folder).mkdir(parents=True, exist_ok=True)
+        (data / "guard" / "sitecustomize.py").write_text(NO_NETWORK)
+        (data / "extensions" / "probe").symlink_to(PROBE)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def link_extension(self) -> None:
+        (self.data / "extensions" / "depth2img").symlink_to(ROOT)
+
+    def add_checkpoint(self, checkpoint: Path) -> None:
+        """Hard-link (or copy) a checkpoint and its yaml into the models folder."""
+        for path in (checkpoint, checkpoint.with_suffix(".yaml")):
+            if path.exists():
+                self._place(path, self.data / "models" / "Stable-diffusion" / path.name)
+
+    def add_midas(self, weights: Path) -> None:
+        self._place(weights, self.data / "models" / "midas" / weights.name)
+
+    @staticmethod
+    def _place(source: Path, target: Path) -> None:
+        try:
+            target.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, target)
+
+    def write_settings(self, **settings: Any) -> None:
+        (self.data / "config.json").write_text(json.dumps(settings))
+
+    def start(self, *flags: str) -> None:
+        environment = os.environ | {
+            "PYTHONPATH": str(self.data / "guard"),
+            "NETWORK_LOG": str(self.network_log),
+            "HF_HUB_OFFLINE": "1",
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "SD_WEBUI_RESTARTING": "1",
+        }
+        command = [
+            str(self.python),
+            "launch.py",
+            *FLAGS,
+            "--port",
+            str(self.port),
+            "--data-dir",
+            str(self.data),
+            *flags,
+        ]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.root, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            if self.process.poll() is not None:
+                break
+            try:
+                if requests.get(f"{self.url}/probe/state", timeout=60).status_code in (200, 401):
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.5)
+        self.stop()
+        raise AssertionError(f"the WebUI did not start:\n{self.log.read_text()[-4000:]}")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+            self.process = None
+
+    def post(self, path: str, **body: Any) -> requests.Response:
+        return requests.post(f"{self.url}{path}", json=body, timeout=600)
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(f"{self.url}{path}", timeout=600, **options)
+
+    def select(self, checkpoint: str) -> None:
+        reply = self.post("/sdapi/v1/options", sd_model_checkpoint=checkpoint)
+        assert reply.status_code == 200, reply.text
+
+    def img2img(
+        self, picture: Image.Image, *, depth2img: dict[str, Any] | None = None, **fields: Any
+    ) -> requests.Response:
+        """One small, quick generation; the probe's counts start at zero with it."""
+        self.post("/probe/reset")
+        body: dict[str, Any] = {
+            "init_images": [encode(picture)],
+            "prompt": "a house",
+            "steps": 2,
+            "width": 128,
+            "height": 128,
+            "seed": 1,
+            "denoising_strength": 1.0,
+            "sampler_name": "Euler",
+        } | fields
+        if depth2img is not None:
+            body["alwayson_scripts"] = {"Depth2Img": {"args": [depth2img]}}
+        return self.post("/sdapi/v1/img2img", **body)
+
+    def records(self) -> dict[str, Any]:
+        """The probe's counts; ``concat`` and ``noise`` as arrays (B,C,h,w) float32."""
+        found: dict[str, Any] = self.get("/probe/records").json()
+        for name in ("concat", "noise"):
+            if found[name] is not None:
+                found[name] = np.load(io.BytesIO(base64.b64decode(found[name])))
+        return found
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.get("/probe/state").json()
+        return found
