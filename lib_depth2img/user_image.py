@@ -61,8 +61,9 @@ def decode_image(image: Any, source: str, *, decoder: ImageDecoder | None = None
         return image
     if isinstance(image, str):
         image = _from_base64(image)
+    sha256 = _sha256(image)
     try:
-        return UserImage((decoder or _decode)(image, source), _sha256(image))
+        return UserImage((decoder or _decode)(image, source), sha256)
     except RequestError:
         raise
     except Depth2ImgError as error:

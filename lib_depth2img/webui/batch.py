@@ -10,7 +10,8 @@ import functools
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,34 +163,50 @@ def current_run(p: Any) -> BatchRun | None:
 
 
 def install(panel_values: Callable[[Any], Sequence[Any]]) -> None:
-    """Wrap the host's ``process_batch``; installing twice is the same as once, ``host.undo_patches`` takes it back.
+    """Wrap the host's ``process_batch``; ``host.undo_patches`` takes it back.
 
     ``panel_values``: from ``p`` to this extension's part of ``p.script_args``.
     """
-    from modules import img2img, util
+    from modules import img2img
 
-    def pictures_of(source: Any) -> list[str]:
-        if isinstance(source, str):
-            return list(util.walk_files(source, allowed_extensions=PICTURES))
-        return [os.path.abspath(file.name) for file in source]  # noqa: PTH100 - the very string that the host makes
+    def wrapped(original: Any) -> Any:
+        @functools.wraps(original)
+        def process_batch(p: Any, source: Any, *args: Any, **settings: Any) -> Any:
+            options = BatchOptions.from_panel(panel_values(p))
+            if options.folder is None or not _may_use_depth(p):
+                return original(p, source, *args, **settings)
+            if host.command_line().hide_ui_dir_config:  # the host opens no folder for the browser then
+                raise RequestError("No folder of depth maps is opened while the WebUI runs with --hide-ui-dir-config.")
+            run = BatchRun(options, _pictures_of(source))
+            setattr(p, _RUN, run)
+            with _watched(run):
+                return original(p, source, *args, **settings)
 
-    def process_batch(p: Any, source: Any, *args: Any, **settings: Any) -> Any:
-        options = BatchOptions.from_panel(panel_values(p))
-        if options.folder is None or not _may_use_depth(p):
-            return original(p, source, *args, **settings)
-        if host.command_line().hide_ui_dir_config:  # the host opens no folder for the browser then
-            raise RequestError("Depth maps are not read from folders here: the WebUI runs with --hide-ui-dir-config.")
-        run = BatchRun(options, pictures_of(source))
-        setattr(p, _RUN, run)
-        host_images = img2img.images
-        img2img.images = _WatchedImages(host_images, run)
-        try:
-            return original(p, source, *args, **settings)
-        finally:
-            img2img.images = host_images
+        return process_batch
 
-    original = host.patch(img2img, "process_batch", process_batch)
-    functools.update_wrapper(process_batch, original)
+    host.patch(img2img, "process_batch", wrapped)
+
+
+def _pictures_of(source: Any) -> list[str]:
+    """The very names that ``process_batch`` reads (modules/img2img.py:23-26)."""
+    from modules import util
+
+    if isinstance(source, str):
+        return list(util.walk_files(source, allowed_extensions=PICTURES))
+    return [os.path.abspath(file.name) for file in source]  # noqa: PTH100 - as the host does
+
+
+@contextmanager
+def _watched(run: BatchRun) -> Iterator[None]:
+    """While ``process_batch`` reads its pictures, ``run`` knows which."""
+    from modules import img2img
+
+    images = img2img.images
+    img2img.images = _WatchedImages(images, run)
+    try:
+        yield
+    finally:
+        img2img.images = images
 
 
 def _may_use_depth(p: Any) -> bool:

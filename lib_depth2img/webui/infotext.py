@@ -19,7 +19,7 @@ from ..request import Depth2ImgRequest
 if TYPE_CHECKING:
     from .panel import Panel
 
-__all__ = ["DIGEST_KEY", "KEYS", "describe", "paste_functions", "read", "text_of", "write"]
+__all__ = ["DIGEST_KEY", "KEYS", "describe", "forget", "paste_functions", "read", "text_of", "write"]
 
 DIGEST_KEY = "Depth2Img image hash"
 """The sha256 prefix of the user's map or picture; the file itself cannot be put into an infotext."""
@@ -47,9 +47,14 @@ def describe(request: Depth2ImgRequest) -> dict[str, str]:
 
 def write(parameters: dict[str, Any], request: Depth2ImgRequest) -> None:
     """Put the request into ``p.extra_generation_params``; what the picture before it left there goes first."""
+    forget(parameters)
+    parameters.update(describe(request))
+
+
+def forget(parameters: dict[str, Any]) -> None:
+    """Take out what ``write`` has put in; a batch hands the same parameters on from picture to picture."""
     for key in KEYS:
         parameters.pop(key, None)
-    parameters.update(describe(request))
 
 
 def read(entry: Field, parameters: Mapping[str, Any]) -> Any:

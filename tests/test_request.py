@@ -1,0 +1,469 @@
+"""The request: its table, its checks, and the three ways it comes in."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lib_depth2img.depth.adjust import RANGES, Adjustments
+from lib_depth2img.depth.depth_map import DepthMap
+from lib_depth2img.errors import Depth2ImgError, RequestError
+from lib_depth2img.fields import FIELDS, PANEL_ORDER, Choice, Field, Flag, Number, Picture, field_named
+from lib_depth2img.midas.presets import PRESETS
+from lib_depth2img.request import Depth2ImgRequest
+from lib_depth2img.user_image import MAX_IMAGE_BYTES, UserImage, decode_image
+
+DEFAULTS = Depth2ImgRequest()
+
+
+def png16(width: int = 6, height: int = 4) -> bytes:
+    values = np.arange(width * height, dtype=np.uint16).reshape(height, width) * 257 + 1
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    return file.getvalue()
+
+
+def png_rgb(colour: tuple[int, int, int] = (200, 30, 60)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (5, 3), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def panel_values(**changes: object) -> list[object]:
+    """What the panel returns at first, with some of it changed."""
+    shown = {
+        entry.name: entry.label_of(entry.panel_default) if isinstance(entry, Choice) else entry.panel_default
+        for entry in FIELDS
+    }
+    return [{**shown, "picture": None, **changes}[name] for name in PANEL_ORDER]
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_table_and_dataclass_agree():
+    fields = dataclasses.fields(Depth2ImgRequest)
+    assert [field.name for field in fields] == [entry.name for entry in FIELDS]
+    assert [field.default for field in fields] == [entry.default for entry in FIELDS]
+
+
+def test_the_fields_are_those_promised_to_api_clients():
+    assert dataclasses.asdict(DEFAULTS) == {
+        "enabled": True,
+        "source": "init_image",
+        "image": None,
+        "estimator": "checkpoint",
+        "far": 0.0,
+        "near": 1.0,
+        "gamma": 1.0,
+        "blur": 0.0,
+        "invert": False,
+        "only_masked": "picture",
+        "from_noise": False,
+        "append_depth_map": False,
+        "save_depth_map": False,
+    }
+
+
+def test_every_default_passes_its_own_check():
+    for entry in FIELDS:
+        assert entry.check(entry.default) == entry.default
+
+
+def test_numbers_have_the_ranges_of_the_depth_library():
+    numbers = {entry.name: (entry.low, entry.high, entry.step) for entry in FIELDS if isinstance(entry, Number)}
+    assert numbers == {name: tuple(allowed) for name, allowed in RANGES.items()}
+
+
+def test_labels_and_infotext_keys_are_unique():
+    labels = [entry.label for entry in FIELDS]
+    keys = [entry.infotext for entry in FIELDS if entry.infotext]
+    assert len(set(labels)) == len(labels)
+    assert len(set(keys)) == len(keys)
+
+
+def test_axes_are_the_source_independent_fields():
+    axes = {entry.name for entry in FIELDS if entry.axis}
+    assert axes == {"estimator", "near", "far", "gamma", "blur", "invert", "only_masked", "from_noise"}
+
+
+def test_estimators_are_the_checkpoint_and_every_preset():
+    assert field_named("estimator").values == ["checkpoint", *PRESETS]
+
+
+def test_only_the_append_field_starts_otherwise_in_the_tabs():
+    assert {entry.name for entry in FIELDS if entry.panel_default != entry.default} == {"append_depth_map"}
+
+
+def test_choices_go_from_value_to_label_and_back():
+    for entry in FIELDS:
+        if isinstance(entry, Choice):
+            assert [entry.value_of(entry.label_of(value)) for value in entry.values] == entry.values
+
+
+def test_an_unknown_entry_is_refused_with_the_nearest_name():
+    with pytest.raises(RequestError, match=r"'gama'.*gamma"):
+        field_named("gama")
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+REFUSED = [
+    ("enabled", 1, "true or false"),
+    ("enabled", "true", "true or false"),
+    ("enabled", None, "true or false"),
+    ("source", "depth-map", "init_image, depth_map, image"),
+    ("source", 1, "init_image, depth_map, image"),
+    ("source", None, "init_image"),
+    ("source", ["init_image"], "init_image"),
+    ("estimator", "dpt_huge", "checkpoint, dpt_hybrid"),
+    ("far", -0.01, "from 0 to 1"),
+    ("far", True, "from 0 to 1"),
+    ("far", "0.5", "from 0 to 1"),
+    ("far", None, "from 0 to 1"),
+    ("far", float("nan"), "from 0 to 1"),
+    ("near", 1.01, "from 0 to 1"),
+    ("near", float("inf"), "from 0 to 1"),
+    ("near", False, "from 0 to 1"),
+    ("near", [1], "from 0 to 1"),
+    ("gamma", 0, "from 0.1 to 10"),
+    ("gamma", 10.5, "from 0.1 to 10"),
+    pytest.param("gamma", 10**400, "from 0.1 to 10", id="gamma-huge"),
+    ("blur", -1, "from 0 to 64"),
+    ("blur", 65, "from 0 to 64"),
+    ("blur", 1j, "from 0 to 64"),
+    ("invert", 0, "true or false"),
+    ("only_masked", "mask", "picture, crop"),
+    ("from_noise", "no", "true or false"),
+    ("append_depth_map", 1.0, "true or false"),
+    ("save_depth_map", {}, "true or false"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), REFUSED)
+def test_a_bad_value_is_refused_with_field_value_and_range(name, value, allowed):
+    with pytest.raises(RequestError) as refusal:
+        Depth2ImgRequest.from_mapping({name: value})
+    text = str(refusal.value)
+    assert text.startswith(f"{name}: got ")
+    assert allowed in text
+    assert repr(value)[:40] in text
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), REFUSED)
+def test_the_dataclass_itself_refuses_too(name, value, allowed):
+    with pytest.raises(RequestError, match=f"^{name}: got "):
+        Depth2ImgRequest(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("far", 0),
+        ("near", 1),
+        ("gamma", 0.1),
+        ("gamma", 10),
+        ("blur", 64),
+        ("far", np.float32(0.5)),
+        ("blur", np.int64(3)),
+    ],
+)
+def test_the_ends_of_a_range_and_every_kind_of_number_are_allowed(name, value):
+    kept = getattr(Depth2ImgRequest.from_mapping({name: value}), name)
+    assert kept == pytest.approx(float(value))
+    assert type(kept) is float
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_far_has_to_be_below_near(far, near):
+    if far < near:
+        assert Depth2ImgRequest(far=far, near=near).adjustments == Adjustments(far=far, near=near)
+    else:
+        with pytest.raises(RequestError, match=r"near: got .* more than far"):
+            Depth2ImgRequest(far=far, near=near)
+
+
+@given(st.dictionaries(st.text(max_size=12), st.none() | st.booleans() | st.floats() | st.text(max_size=8), max_size=4))
+def test_no_mapping_ends_in_anything_but_a_request_or_a_refusal(mapping):
+    with contextlib.suppress(Depth2ImgError):
+        assert isinstance(Depth2ImgRequest.from_mapping(mapping), Depth2ImgRequest)
+
+
+def test_a_long_value_is_shortened_in_the_refusal():
+    with pytest.raises(RequestError) as refusal:
+        Depth2ImgRequest.from_mapping({"source": "x" * 100_000})
+    assert len(str(refusal.value)) < 200
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_name():
+    with pytest.raises(RequestError, match=r"'estimater'\. Did you mean estimator\?"):
+        Depth2ImgRequest.from_mapping({"estimater": "checkpoint"})
+
+
+def test_an_unknown_field_with_nothing_near_is_told_all_names():
+    with pytest.raises(RequestError, match="Known are enabled, source, image"):
+        Depth2ImgRequest.from_mapping({"qqq": 1})
+
+
+def test_a_field_name_that_is_no_text_is_refused():
+    with pytest.raises(RequestError, match="Unknown field 3"):
+        Depth2ImgRequest.from_mapping({3: 1})
+
+
+def test_something_that_is_no_object_is_refused():
+    with pytest.raises(RequestError, match="expected an object with named fields"):
+        Depth2ImgRequest.from_mapping(["init_image"])
+
+
+def test_adjustments_are_the_requests():
+    request = Depth2ImgRequest(far=0.1, near=0.9, gamma=2, blur=3, invert=True)
+    assert request.adjustments == Adjustments(far=0.1, near=0.9, gamma=2.0, blur=3.0, invert=True)
+
+
+def test_replace_checks_again():
+    assert DEFAULTS.replace(far=0.2).far == 0.2
+    with pytest.raises(RequestError, match=r"near: got 0.1"):
+        DEFAULTS.replace(far=0.2, near=0.1)
+    with pytest.raises(RequestError, match="Unknown field 'fa'"):
+        DEFAULTS.replace(fa=0.2)
+
+
+def test_a_request_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DEFAULTS.far = 0.5  # type: ignore[misc]
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_depth_map_in_base64_keeps_its_16_bits():
+    data = png16()
+    request = Depth2ImgRequest.from_mapping({"source": "depth_map", "image": b64(data)})
+    assert isinstance(request.image.content, DepthMap)
+    expected = np.asarray(Image.open(io.BytesIO(data))).astype(np.float32) / 65535
+    np.testing.assert_array_equal(request.image.content.values, expected)
+    assert request.image.sha256 == hashlib.sha256(data).hexdigest()
+    assert request.image.digest == request.image.sha256[:10]
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,", "DATA:image/png;charset=x;base64,", "data:;base64,"])
+def test_a_data_url_is_the_same_as_its_base64(prefix):
+    image = decode_image(prefix + b64(png16()), "depth_map")
+    assert image.sha256 == hashlib.sha256(png16()).hexdigest()
+
+
+def test_base64_broken_into_lines_is_read():
+    text = "\n".join(base64.encodebytes(png16()).decode().split("\n"))
+    assert decode_image(text, "depth_map").sha256 == hashlib.sha256(png16()).hexdigest()
+
+
+def test_another_picture_comes_as_rgb():
+    request = Depth2ImgRequest.from_mapping({"source": "image", "image": b64(png_rgb())})
+    assert request.image.content.mode == "RGB"
+    assert request.image.content.getpixel((0, 0)) == (200, 30, 60)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/etc/passwd",
+        "C:\\maps\\a.png",
+        "http://127.0.0.1/a.png",
+        "https://example.org/a.png",
+        "file:///etc/passwd",
+        "",
+        "é",
+    ],
+)
+def test_a_path_or_address_is_never_opened(text, monkeypatch):
+    monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("opened a file"))
+    with pytest.raises(RequestError, match=r"image: .*(base64|not a picture|depth map)"):
+        decode_image(text, "depth_map")
+
+
+@pytest.mark.parametrize("source", ["depth_map", "image"])
+def test_base64_of_no_picture_is_refused_naming_the_field(source):
+    with pytest.raises(RequestError, match=r"^image: "):
+        Depth2ImgRequest.from_mapping({"source": source, "image": b64(b"no picture at all" * 10)})
+
+
+def test_a_coloured_picture_is_refused_as_a_depth_map():
+    with pytest.raises(RequestError, match=r"^image: .*colour"):
+        Depth2ImgRequest.from_mapping({"source": "depth_map", "image": b64(png_rgb())})
+
+
+def test_too_much_base64_is_refused_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr(base64, "b64decode", lambda *_, **__: pytest.fail("decoded"))
+    with pytest.raises(RequestError, match="expected at most 128 MiB"):
+        decode_image("A" * (MAX_IMAGE_BYTES * 4 // 3 + 8), "depth_map")
+
+
+def test_too_many_bytes_are_refused():
+    with pytest.raises(RequestError, match="expected at most 128 MiB"):
+        decode_image(bytes(MAX_IMAGE_BYTES + 1), "depth_map")
+
+
+@pytest.mark.parametrize("value", [3, 0.5, True, {"data": "x"}, ["x"], object()])
+def test_something_that_cannot_be_an_image_is_refused(value):
+    with pytest.raises(RequestError, match=r"^image: got "):
+        Depth2ImgRequest.from_mapping({"source": "image", "image": value})
+
+
+def test_pil_pictures_and_arrays_come_in_too():
+    grey = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4) * 20)
+    map_of_pil = decode_image(grey, "depth_map").content
+    map_of_array = decode_image(np.asarray(grey), "depth_map").content
+    np.testing.assert_array_equal(map_of_pil.values, map_of_array.values)
+    assert decode_image(grey, "image").content.mode == "RGB"
+    with pytest.raises(RequestError, match="array"):
+        decode_image(np.zeros((4, 4)), "image")
+
+
+def test_pil_digests_tell_pictures_apart():
+    black, white = Image.new("L", (4, 4)), Image.new("L", (4, 4), 255)
+    wide = Image.new("L", (8, 2))
+    assert len({decode_image(picture, "depth_map").sha256 for picture in (black, white, wide)}) == 3
+    assert decode_image(black, "depth_map") == decode_image(black.copy(), "depth_map")
+
+
+def test_a_given_decoder_is_used():
+    content = DepthMap.from_array(np.zeros((2, 2), np.uint8))
+    seen = []
+    request = Depth2ImgRequest.from_mapping(
+        {"source": "depth_map", "image": b64(b"any")},
+        image_decoder=lambda data, source: seen.append((data, source)) or content,
+    )
+    assert request.image.content is content
+    assert seen == [(b"any", "depth_map")]
+
+
+def test_a_source_without_its_image_is_refused():
+    for source in ("depth_map", "image"):
+        with pytest.raises(RequestError, match=f"image: got none.*{source}"):
+            Depth2ImgRequest.from_mapping({"source": source})
+
+
+def test_an_image_that_the_source_does_not_use_is_refused():
+    with pytest.raises(RequestError, match="source is init_image, which does not use it"):
+        Depth2ImgRequest.from_mapping({"image": b64(png16())})
+
+
+# --- the API and the panel -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("args", [(), [], (None,), ({},), [{}, True, "Depth map"]])
+def test_no_mention_means_the_defaults(args):
+    assert Depth2ImgRequest.from_api_args(args) == DEFAULTS
+
+
+def test_named_fields_count_and_what_the_host_fills_up_behind_them_does_not():
+    args = [{"far": 0.25, "only_masked": "crop"}, *panel_values(near=0.5)[1:]]
+    assert Depth2ImgRequest.from_api_args(args) == Depth2ImgRequest(far=0.25, only_masked="crop")
+
+
+def test_what_is_not_named_is_as_in_the_base():
+    base = Depth2ImgRequest(estimator="dpt_large", far=0.1)
+    assert Depth2ImgRequest.from_api_args([{"far": 0.2}], base=base) == Depth2ImgRequest(estimator="dpt_large", far=0.2)
+    assert Depth2ImgRequest.from_api_args([], base=base) == base
+
+
+def test_positional_arguments_are_in_the_panels_order():
+    args = [True, "depth_map", b64(png16()), "dpt_large", 0.1, 0.9, 2, 3, True, "crop", True, True, True]
+    request = Depth2ImgRequest.from_api_args(args)
+    assert dataclasses.asdict(request.replace(source="init_image", image=None)) == {
+        **dict(zip(PANEL_ORDER, args, strict=False)),
+        "source": "init_image",
+        "image": None,
+    }
+    assert request.source == "depth_map"
+    assert request.image.sha256 == hashlib.sha256(png16()).hexdigest()
+
+
+def test_positional_arguments_may_be_few_or_followed_by_others():
+    assert Depth2ImgRequest.from_api_args([False]) == Depth2ImgRequest(enabled=False)
+    extra = [*panel_values(far=0.3), "folder", "Estimate it"]
+    assert Depth2ImgRequest.from_api_args(extra) == Depth2ImgRequest(far=0.3, append_depth_map=True)
+
+
+def test_the_panel_as_it_is_first_shown():
+    assert Depth2ImgRequest.from_panel(panel_values()) == Depth2ImgRequest(append_depth_map=True)
+
+
+@pytest.mark.parametrize(("label", "value"), [("Crop", "crop"), ("crop", "crop"), ("Whole picture", "picture")])
+def test_labels_and_values_of_a_choice_are_the_same_to_the_panel(label, value):
+    assert Depth2ImgRequest.from_panel(panel_values(only_masked=label)).only_masked == value
+
+
+def test_an_upload_left_in_the_panel_does_not_count_for_another_source():
+    picture = Image.new("RGB", (4, 4), "red")
+    values = panel_values(image=png16(), picture=picture)
+    assert Depth2ImgRequest.from_panel(values).image is None
+    values = panel_values(source="Depth map", image=png16(), picture=picture)
+    assert isinstance(Depth2ImgRequest.from_panel(values).image.content, DepthMap)
+    values = panel_values(source="Another picture", image=png16(), picture=picture)
+    assert Depth2ImgRequest.from_panel(values).image.content.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_the_panel_without_the_upload_its_source_needs_is_refused():
+    with pytest.raises(RequestError, match="image: got none"):
+        Depth2ImgRequest.from_panel(panel_values(source="Depth map"))
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("far", "0.25", 0.25),
+        ("near", " 1 ", 1.0),
+        ("invert", "True", True),
+        ("invert", "false", False),
+        ("only_masked", " crop", "crop"),
+        ("estimator", "dpt_large", "dpt_large"),
+    ],
+)
+def test_texts_are_parsed(name, text, value):
+    assert field_named(name).parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("far", "far"), ("far", "nan"), ("far", "2"), ("invert", "1"), ("estimator", "")]
+)
+def test_texts_that_make_no_sense_are_refused(name, text):
+    with pytest.raises(RequestError, match=f"^{name}: got "):
+        field_named(name).parse(text)
+
+
+def test_the_root_of_the_field_tree_promises_nothing():
+    bare = Field("x", "X", None, "")
+    for call in (lambda: bare.check(1), lambda: bare.parse("1"), lambda: bare.allowed):
+        with pytest.raises(NotImplementedError):
+            call()
+    assert {type(entry) for entry in FIELDS} == {Flag, Number, Choice, Picture}
+
+
+def test_a_user_image_does_not_show_its_pixels():
+    assert repr(UserImage(Image.new("L", (2, 2)), "ab" * 32)) == f"UserImage(sha256='{'ab' * 32}')"
+
+
+def test_importing_the_request_stays_cheap():
+    heavy = ("torch", "cv2", "gradio", "timm", "PIL")
+    code = f"import sys, lib_depth2img.request; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
