@@ -67,7 +67,7 @@ class DepthMap:
         """
         from . import pixels
 
-        return cls(*pixels.nearness_from_array(np.asarray(array), meaning))
+        return cls(*pixels.nearness_from_array(array, meaning))
 
     @classmethod
     def from_image(cls, image: Image.Image, *, meaning: Meaning = "nearness") -> DepthMap:

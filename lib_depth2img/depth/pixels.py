@@ -10,14 +10,13 @@ import numpy as np
 from ..errors import DepthMapError, RequestError
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from PIL import Image
 
 __all__ = ["nearness_from_array", "nearness_from_image"]
 
 LARGEST = 1e30
-"""No camera and no network gives a number beyond this one; sentinels such as 3.4e38 are, and so count as no
-measurement.
-"""
+"""No camera and no network gives a number beyond this one; 3.4e38 and the like stand for "no measurement"."""
 
 GREY_TOLERANCE = 16.0 / 255.0
 """How far the colour channels of one pixel may differ: above what JPEG does to grey, far below any colour map."""
@@ -30,20 +29,28 @@ _WHITE = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
 
 @dataclass(frozen=True)
 class _Channel:
-    """(H, W) float32, ``white`` when the type has one, and which pixels are fully transparent."""
+    """(H, W) float32 values, whether they are on the unit scale, and which pixels are fully transparent."""
 
     values: np.ndarray
     unit: bool
     transparent: np.ndarray | None = None
 
 
-def nearness_from_array(array: np.ndarray, meaning: str) -> tuple[np.ndarray, bool]:
+def nearness_from_array(array: ArrayLike, meaning: str) -> tuple[np.ndarray, bool]:
     """(H, W) float32 nearness and whether it is on the unit scale; see ``DepthMap.from_array``."""
+    try:
+        array = np.asarray(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DepthMapError(f"A {type(array).__name__} cannot be taken as an array ({error}). Convert it.") from error
     return _nearness(_channel(array), meaning)
 
 
 def nearness_from_image(image: Image.Image, meaning: str) -> tuple[np.ndarray, bool]:
     """(H, W) float32 nearness and whether it is on the unit scale; see ``DepthMap.from_image``."""
+    try:
+        image.load()
+    except Exception as error:
+        raise DepthMapError(f"The picture cannot be decoded ({error}). Save or copy it again.") from error
     if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
         return _nearness(_whole_numbers(image), meaning)
     if image.mode == "F":
@@ -72,8 +79,7 @@ def _whole_numbers(image: Image.Image) -> _Channel:
     if lowest < 0 or highest > white:
         raise DepthMapError(
             f"The picture (mode {image.mode}) holds numbers from {lowest} to {highest}, but its pixels are of "
-            f"{bits} bit, "
-            f"0 to {white}. Hand numbers of another scale over as a float array or a .npy file."
+            f"{bits} bit, 0 to {white}. Hand numbers of another scale over as a float array or a .npy file."
         )
     scaled = values.astype(np.float32) / np.float32(white)
     return _Channel(1.0 - scaled if _white_is_zero(image) else scaled, unit=True)
@@ -104,15 +110,14 @@ def _channel(array: np.ndarray) -> _Channel:
     if not (array.ndim == 2 or coloured) or array.size == 0:
         raise DepthMapError(
             f"The array has shape {array.shape}, but a depth map is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
-            "not empty; "
-            "take one map out of a stack, or move the channels to the end."
+            "not empty; take one map out of a stack, or move the channels to the end."
         )
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     white = _WHITE.get(array.dtype.name)
     if not coloured:
         return _Channel(_scaled(array, white), unit=white is not None)
     transparent = array[..., 3] == 0 if array.shape[2] == 4 else None
-    return _Channel(_grey(array[..., :3], white), unit=white is not None, transparent=transparent)
+    return _Channel(_grey(array[..., :3], white, transparent), unit=white is not None, transparent=transparent)
 
 
 def _scaled(array: np.ndarray, white: float | None) -> np.ndarray:
@@ -121,33 +126,33 @@ def _scaled(array: np.ndarray, white: float | None) -> np.ndarray:
     return values if white is None else values / np.float32(white)
 
 
-def _grey(colours: np.ndarray, white: float | None) -> np.ndarray:
+def _grey(colours: np.ndarray, white: float | None, transparent: np.ndarray | None) -> np.ndarray:
     """The mean of three channels that are equal, or nearly so: (H, W, 3) -> (H, W) float32.
 
     Raises:
         DepthMapError: a coloured picture.
     """
+    red, green, blue = (colours[..., channel] for channel in range(3))
+    if (red == green).all() and (red == blue).all():
+        return _scaled(red, white)
     channels = np.moveaxis(_scaled(colours, white), 2, 0)
-    if _share_of_colour(channels, white) > GREY_EXCEPTIONS:
+    if _share_of_colour(channels, white, transparent) > GREY_EXCEPTIONS:
         raise DepthMapError(
             "This is a coloured picture, not a depth map. If it is a depth map drawn in colours (turbo, inferno), "
-            "save the grey "
-            "or raw one instead; if it is a photo, let its depth be estimated."
+            "save the grey or raw one instead; if it is a photo, let its depth be estimated."
         )
-    if (channels[0] == channels[1]).all() and (channels[0] == channels[2]).all():
-        same: np.ndarray = channels[0].copy()
-        return same
     mean: np.ndarray = channels.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
 
 
-def _share_of_colour(channels: np.ndarray, white: float | None) -> float:
-    finite = np.isfinite(channels).all(axis=0)
-    if not finite.any():
+def _share_of_colour(channels: np.ndarray, white: float | None, transparent: np.ndarray | None) -> float:
+    with np.errstate(invalid="ignore", over="ignore"):
+        spread = channels.max(axis=0) - channels.min(axis=0)
+    known = np.isfinite(spread) if transparent is None else np.isfinite(spread) & ~transparent
+    if not known.any():
         return 0.0
-    known = channels[:, finite].astype(np.float64)
-    whole = 1.0 if white is not None else float(known.max() - known.min())
-    return float(np.mean(known.max(axis=0) - known.min(axis=0) > GREY_TOLERANCE * whole))
+    whole = 1.0 if white is not None else float(np.ptp(channels[:, known].astype(np.float64)))
+    return float(np.mean(spread[known] > GREY_TOLERANCE * whole))
 
 
 def _nearness(channel: _Channel, meaning: str) -> tuple[np.ndarray, bool]:
@@ -166,8 +171,8 @@ def _nearness(channel: _Channel, meaning: str) -> tuple[np.ndarray, bool]:
     if not measured.any():
         raise DepthMapError(
             f"There is not one measurement in the map of {values.shape[1]}x{values.shape[0]}: every pixel is NaN, inf"
-            f"{', 0 or negative' if meaning == 'distance' else ''} or transparent. Check how it was made, or "
-            "choose another one."
+            f"{', 0 or negative' if meaning == 'distance' else ''} or transparent. "
+            "Check how it was made, or choose another one."
         )
     if not measured.all():
         values = np.where(measured, values, values[measured].min())

@@ -38,6 +38,10 @@ def read_bytes(source: Source) -> bytes:
                 data = file.read(MAX_FILE_BYTES + 1)
         else:
             data = bytes(source) if isinstance(source, (bytes, bytearray)) else source.read(MAX_FILE_BYTES + 1)
+    except AttributeError as error:
+        raise DepthMapError(
+            f"A {type(source).__name__} cannot be read. Give a path, bytes or a binary file."
+        ) from error
     except (OSError, ValueError) as error:
         raise DepthMapError(
             f"The file cannot be read ({getattr(error, 'strerror', None) or error}). Check the path."

@@ -157,6 +157,8 @@ def test_a_folder_and_a_text_file_object(tmp_path: Path, read, refusal) -> None:
         read(tmp_path)
     with pytest.raises(refusal, match="binary mode"):
         read(io.StringIO("text"))
+    with pytest.raises(refusal, match=r"NoneType cannot be read\..*path"):
+        read(None)
     with pytest.raises(refusal, match=r"the given data: .*empty"):
         read(b"")
 

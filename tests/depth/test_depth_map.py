@@ -177,6 +177,27 @@ def test_other_types_are_refused(array: np.ndarray) -> None:
         DepthMap.from_array(array)
 
 
+def test_what_is_no_array_is_refused() -> None:
+    with pytest.raises(DepthMapError, match="cannot be taken as an array"):
+        DepthMap.from_array([[1.0, 2.0], [3.0]])
+    with pytest.raises(DepthMapError, match="cannot be taken as an array"):
+        DepthMap.from_array(torch.zeros(2, 2, requires_grad=True))  # type: ignore[arg-type]
+
+
+def test_a_picture_that_turns_out_broken_is_refused() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(file, "PNG")
+    with Image.open(io.BytesIO(file.getvalue()[:2000])) as image, pytest.raises(DepthMapError, match="decoded"):
+        DepthMap.from_image(image)
+
+
+def test_colours_below_full_transparency_do_not_count() -> None:
+    array = np.full((4, 4, 4), 100, np.uint8)
+    array[0, 0] = 7, 7, 7, 255
+    array[1:3] = 255, 0, 255, 0
+    assert DepthMap.from_array(array).extent == (np.float32(7 / 255), np.float32(100 / 255))
+
+
 def test_an_unknown_meaning_is_refused() -> None:
     with pytest.raises(RequestError, match=r"disparity.*nearness"):
         DepthMap.from_array(RAMP, meaning="disparity")  # type: ignore[arg-type]
