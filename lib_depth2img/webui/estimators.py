@@ -74,7 +74,7 @@ class Estimators:
         if not host.is_depth_model(model):
             raise EstimatorError(
                 f"The loaded checkpoint ({host.checkpoint_name(model)}) is no depth model, so it has no depth "
-                f"estimator inside. Choose a depth model as the checkpoint, or one of the estimators {', '.join(PRESETS)}."
+                f"estimator inside. Load a depth model, or choose one of the estimators {', '.join(PRESETS)}."
             )
         file = host.checkpoint_file(model)
         status = file.stat()
