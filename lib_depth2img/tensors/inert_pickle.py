@@ -19,7 +19,7 @@ from .layout import STORAGE_DTYPES, BoundedReader
 __all__ = ["Global", "Inert", "StorageRef", "TensorRef", "read_pickle"]
 
 # A checkpoint of 2,400 tensors with its optimizer takes about 200,000 opcodes.
-MAX_OPCODES = 5_000_000
+MAX_OPCODES = 1_000_000
 
 
 class Global(NamedTuple):

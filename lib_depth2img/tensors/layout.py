@@ -145,7 +145,13 @@ class BoundedReader:
                 f"The file's header asks for {size:,} bytes; a sound one needs less than {self._limit:,} in all. "
                 "The file is damaged or was made to harm: get it again from its source."
             )
-        return self._limit - used if size < 0 else size
+        return min(self._limit - used, self._left()) if size < 0 else size
+
+    def _left(self) -> int:
+        position = self._file.tell()
+        end = self._file.seek(0, 2)
+        self._file.seek(position)
+        return end - position
 
     def read(self, size: int = -1, /) -> bytes:
         """Read `size` bytes, or what is left up to the limit.
