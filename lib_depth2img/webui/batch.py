@@ -68,7 +68,9 @@ class MapFolder:
         for path in files:
             stem = path.stem.casefold()
             name = _MARK.sub("", stem)
-            self._by_name[name].append(_Map(path, marked=name != stem))
+            self._by_name[stem].append(_Map(path, marked=False))
+            if name != stem:
+                self._by_name[name].append(_Map(path, marked=True))
             if frame := _FRAME.search(name):
                 self._by_frame[int(frame[1])].add(name)
 

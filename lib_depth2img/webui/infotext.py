@@ -8,7 +8,6 @@ here needs that, but one that does comes back whole.
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -107,16 +106,7 @@ def text_of(value: Any) -> str:
 
 def _find(key: str, parameters: Mapping[str, Any]) -> str | None:
     if key in parameters:
-        return _unquoted(str(parameters[key]))
+        return str(parameters[key])
     if f"{key}-1" in parameters and f"{key}-2" in parameters:
         return f"{parameters[f'{key}-1']}x{parameters[f'{key}-2']}"
     return None
-
-
-def _unquoted(text: str) -> str:
-    if len(text) < 2 or not text.startswith('"') or not text.endswith('"'):
-        return text
-    try:
-        return str(json.loads(text))
-    except ValueError:
-        return text

@@ -103,8 +103,11 @@ def unregister() -> None:
 def read_settings(opts: Any) -> Settings:
     """The settings in ``shared.opts``; a default where the host has none yet, or something of another kind."""
     defaults = Settings()
-    values = {name: getattr(opts, _PREFIX + name, None) for name in Settings.__dataclass_fields__}
-    kept = {name: value for name, value in values.items() if _fits(value, getattr(defaults, name))}
+    kept: dict[str, Any] = {}
+    for name in Settings.__dataclass_fields__:
+        value, default = getattr(opts, _PREFIX + name, None), getattr(defaults, name)
+        if _fits(value, default):
+            kept[name] = type(default)(value)
     return Settings(**kept)
 
 

@@ -1,0 +1,165 @@
+"""A request into a picture's generation parameters and back, through the host's own way of writing and parsing them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import gradio as gr
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib_depth2img.depth.depth_map import DepthMap
+from lib_depth2img.fields import FIELDS, Choice, field_named
+from lib_depth2img.request import Depth2ImgRequest
+from lib_depth2img.user_image import UserImage
+from lib_depth2img.webui import infotext
+from lib_depth2img.webui.panel import build_panel
+from tests.webui.page import StubServices
+
+MAP = UserImage(DepthMap(np.zeros((2, 2), np.float32), unit=True), "3fa9c1d2e4" + "0" * 54)
+
+# Stands for modules/infotext_utils.py:16-18, 62-76 and 266-280 of the host, and for processing.py:830 (how it joins).
+PARAMETER = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+SIZE = re.compile(r"^(\d+)x(\d+)$")
+
+
+def host_writes(parameters: dict[str, object]) -> str:
+    def quote(value: object) -> object:
+        return json.dumps(value, ensure_ascii=False) if re.search(r"[,\n:]", str(value)) else value
+
+    return ", ".join(key if key == value else f"{key}: {quote(value)}" for key, value in parameters.items())
+
+
+def host_parses(line: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in PARAMETER.findall(line):
+        text = json.loads(value) if value[:1] == value[-1:] == '"' else value
+        size = SIZE.match(text)
+        found.update({f"{key}-1": size[1], f"{key}-2": size[2]} if size else {key: text})
+    return found
+
+
+AROUND = {"Steps": 20, "Sampler": "Euler a", "Size": "512x512", "Model": "a, b: c", "Version": "v1.10.1"}
+
+
+def round_trip(request: Depth2ImgRequest) -> dict[str, object]:
+    """The fields an infotext restores, after the host has written and parsed it."""
+    parameters: dict[str, object] = dict(AROUND)
+    infotext.write(parameters, request)
+    parsed = host_parses(host_writes(parameters))
+    return {entry.name: infotext.read(entry, parsed) for entry in FIELDS if entry.infotext}
+
+
+def test_defaults_write_nothing():
+    assert infotext.describe(Depth2ImgRequest()) == {}
+
+
+def test_every_changed_field_is_written():
+    request = Depth2ImgRequest(
+        source="depth_map", image=MAP, estimator="dpt_large", far=0.1, near=0.95, gamma=1.25, blur=2.5, invert=True,
+        only_masked="crop", from_noise=True, enabled=False,
+    )  # fmt: skip
+    assert infotext.describe(request) == {
+        "Depth2Img enabled": "False",
+        "Depth2Img source": "depth_map",
+        "Depth2Img estimator": "dpt_large",
+        "Depth2Img far": "0.1",
+        "Depth2Img near": "0.95",
+        "Depth2Img gamma": "1.25",
+        "Depth2Img blur": "2.5",
+        "Depth2Img invert": "True",
+        "Depth2Img only masked": "crop",
+        "Depth2Img from noise": "True",
+        "Depth2Img image hash": "3fa9c1d2e4",
+    }
+
+
+def test_where_the_map_goes_is_not_written():
+    assert infotext.describe(Depth2ImgRequest(append_depth_map=True, save_depth_map=True)) == {}
+
+
+def test_the_hosts_parser_accepts_every_key():
+    for key in infotext.KEYS:
+        assert host_parses(f"Steps: 1, {key}: x, Seed: 2") == {"Steps": "1", key: "x", "Seed": "2"}
+
+
+requests = st.builds(
+    Depth2ImgRequest,
+    enabled=st.booleans(),
+    estimator=st.sampled_from(field_named("estimator").values),
+    far=st.floats(0.0, 0.5).map(lambda value: round(value, 3)),
+    near=st.floats(0.51, 1.0).map(lambda value: round(value, 3)),
+    gamma=st.floats(0.1, 10.0).map(lambda value: round(value, 3)),
+    blur=st.floats(0.0, 64.0).map(lambda value: round(value, 3)),
+    invert=st.booleans(),
+    only_masked=st.sampled_from(["picture", "crop"]),
+    from_noise=st.booleans(),
+)
+
+
+@given(requests)
+def test_what_is_written_comes_back(request):
+    restored = round_trip(request)
+    assert restored == {name: getattr(request, name) for name in restored}
+
+
+@pytest.mark.parametrize("name", ["a, b", "a: b", 'say "x", y', "512x512", "Depth2Img far: 0.5, x", "back\\slash"])
+def test_values_with_commas_colons_and_quotes_survive(name, monkeypatch):
+    """No estimator is called so; the table does not promise that none ever will be."""
+    odd = dataclasses.replace(field_named("estimator"), choices=lambda: ((name, name),))
+    line = host_writes({**AROUND, odd.infotext: name})
+    assert infotext.read(odd, host_parses(line)) == name
+
+
+def test_a_missing_key_means_the_default_and_so_does_nonsense():
+    for entry in FIELDS:
+        if entry.infotext:
+            assert infotext.read(entry, {}) == entry.default
+            assert infotext.read(entry, {entry.infotext: "no such thing"}) == entry.default
+    assert infotext.read(field_named("far"), {"Depth2Img far": "7"}) == 0.0
+
+
+def test_writing_replaces_what_an_earlier_picture_left():
+    parameters: dict[str, object] = {"Steps": 20}
+    infotext.write(parameters, Depth2ImgRequest(far=0.3, invert=True))
+    infotext.write(parameters, Depth2ImgRequest(near=0.7))
+    assert parameters == {"Steps": 20, "Depth2Img near": "0.7"}
+    infotext.forget(parameters)
+    assert parameters == {"Steps": 20}
+
+
+def pasted(line: str) -> dict[str, object]:
+    """What the panel's widgets are set to when the line is pasted, by field name."""
+    with gr.Blocks():
+        panel = build_panel(StubServices())
+    names = {id(widget): name for name, widget in panel.widgets.items()} | {id(panel.note): "note"}
+    return {names[id(widget)]: function(host_parses(line)) for widget, function in infotext.paste_functions(panel)}
+
+
+def test_pasting_restores_the_panel():
+    request = Depth2ImgRequest(source="depth_map", image=MAP, far=0.2, invert=True, only_masked="crop")
+    values = pasted(host_writes({**AROUND, **infotext.describe(request)}))
+    assert values["source"] == "Depth map"
+    assert values["far"] == 0.2
+    assert values["invert"] is True
+    assert values["only_masked"] == "Crop"
+    assert "3fa9c1d2e4" in values["note"]
+
+
+def test_pasting_a_picture_of_anything_else_resets_the_panel():
+    values = pasted(host_writes(AROUND))
+    for entry in FIELDS:
+        if entry.infotext:
+            shown = entry.label_of(entry.default) if isinstance(entry, Choice) else entry.default
+            assert values[entry.name] == shown
+    assert values["note"] == ""
+    assert "append_depth_map" not in values, "pasting changes nothing about where the map goes"
+
+
+def test_the_note_does_not_trust_the_infotext():
+    values = pasted('Steps: 20, Depth2Img image hash: <img src=x onerror="1">')
+    assert "<img" not in values["note"]
