@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.10 python3.11 python3; do $$p -c 'import sys;
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: test lint types suite benchmark clean
+.PHONY: test test-webui lint types suite benchmark clean
 
 test: lint types suite
 
@@ -17,6 +17,10 @@ types: $(VENV)/.ready
 
 suite: $(VENV)/.ready
 	$(RUN) -m pytest
+
+# The third tier: WEBUI_ROOT=/path/to/stable-diffusion-webui (v1.10.1, with its venv). It is started, driven and stopped.
+test-webui: $(VENV)/.ready
+	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) -m pytest tests/host
 
 benchmark: $(VENV)/.ready
 	$(RUN) benchmarks/conditioning.py

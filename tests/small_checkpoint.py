@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -137,24 +138,52 @@ def randomise(model: Any, seed: int) -> None:
 
 def random_dpt_hybrid(seed: int = 0) -> Any:
     """Stability's DPT-Hybrid with random weights, its last layer scaled so that pictures give depth of about 8 ± 1."""
-    from ldm.modules.midas.midas.dpt_depth import DPTDepthModel
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ldm.modules.midas.midas.dpt_depth import DPTDepthModel
 
-    torch.manual_seed(seed)
-    network = DPTDepthModel(path=None, backbone="vitb_rn50_384", non_negative=True).eval()
+        torch.manual_seed(seed)
+        network = DPTDepthModel(path=None, backbone="vitb_rn50_384", non_negative=True).eval()
     with torch.no_grad():
         network.scratch.output_conv[4].weight.mul_(50)
         network.scratch.output_conv[4].bias.fill_(8)
     return network
 
 
-def build(config: dict[str, Any], seed: int = 0) -> torch.nn.Module:
+def build(config: dict[str, Any], seed: int = 0) -> Any:
     """The model a yaml describes, with random weights, on the CPU, in float32."""
-    from ldm.util import instantiate_from_config
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ldm imports names that its own dependencies have since deprecated
+        from ldm.util import instantiate_from_config
 
-    torch.manual_seed(seed)
-    model = instantiate_from_config(OmegaConf.create(config).model)
+        torch.manual_seed(seed)
+        model = instantiate_from_config(OmegaConf.create(config).model)
     randomise(model, seed)
     return model.eval()
+
+
+def build_depth_model(depth_stage: torch.nn.Module, seed: int = 0) -> Any:
+    """A small depth model around ``depth_stage``: Stability's class, so that nothing is read or fetched for it."""
+    from unittest.mock import patch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ldm.modules.midas.api
+    with patch.object(ldm.modules.midas.api, "load_model", lambda _: (depth_stage, None)):
+        return build(depth_config(), seed)
+
+
+def save_depth_checkpoints(folder: Path, *, complete: str, without_midas: str, flat: str, midas: str) -> None:
+    """One small depth model with MiDaS, without, and with a MiDaS that sees the same depth everywhere; MiDaS alone."""
+    network = random_dpt_hybrid()
+    config = depth_config()
+    model = build_depth_model(network)
+    save(model, config, folder / complete)
+    save(model, config, folder / without_midas, without="depth_model.")
+    torch.save(network.state_dict(), folder / midas)
+    with torch.no_grad():
+        network.scratch.output_conv[4].weight.zero_()
+    save(model, config, folder / flat)
 
 
 def save(model: torch.nn.Module, config: dict[str, Any], path: Path, *, without: str = "\0") -> Path:

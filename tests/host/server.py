@@ -77,7 +77,6 @@ class WebUI:
         for folder in ("extensions", "models/Stable-diffusion", "models/midas", "guard"):
             (data / folder).mkdir(parents=True, exist_ok=True)
         (data / "guard" / "sitecustomize.py").write_text(NO_NETWORK)
-        (data / "extensions" / "probe").symlink_to(PROBE)
 
     @property
     def url(self) -> str:

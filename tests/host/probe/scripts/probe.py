@@ -7,6 +7,7 @@ functions are the host's. It also makes the test checkpoints' OpenCLIP architect
 import base64
 import gc
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,25 @@ import psutil
 import torch
 from ldm.models.autoencoder import AutoencoderKL
 from ldm.models.diffusion.ddpm import DiffusionWrapper, LatentDiffusion
-from modules import patches, processing, script_callbacks, scripts, shared
+from modules import (
+    images,
+    img2img,
+    patches,
+    processing,
+    script_callbacks,
+    scripts,
+    sd_models,
+    sd_models_config,
+    shared,
+)
 
 for architecture in Path(__file__).parent.glob("*.json"):
     if architecture.stem not in open_clip.list_models():
         open_clip.add_model_config(architecture)
+
+
+GENERATION = time.time_ns()
+"""Another one after each Reload UI, which executes this file again."""
 
 
 class Record:
@@ -99,10 +114,15 @@ def origin(function):
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def xyz_axes():
+def xyz_axes(*, img2img=None):
+    """Labels in the X/Y/Z plot's own order; those of one tab as its dropdown has them (xyz_grid.py:410)."""
     for data in scripts.scripts_data:
         if data.script_class.__module__ == "xyz_grid.py":
-            return [option.label for option in data.module.axis_options]
+            return [
+                option.label
+                for option in data.module.axis_options
+                if img2img is None or type(option) is data.module.AxisOption or option.is_img2img == img2img
+            ]
     return []
 
 
@@ -114,14 +134,22 @@ def state():
     model = shared.sd_model
     depth = getattr(model, "depth_model", None)
     return {
-        "midas": origin(midas_api.MiDaSInference),
+        "midas_stage": origin(midas_api.MiDaSInference),
         "txt2img_init": origin(processing.StableDiffusionProcessingTxt2Img.init),
         "img2img_init": origin(processing.StableDiffusionProcessingImg2Img.init),
         "txt2img_conditioning": origin(processing.StableDiffusionProcessing.txt2img_image_conditioning),
         "img2img_conditioning": origin(processing.StableDiffusionProcessing.img2img_image_conditioning),
-        "patches": sorted(str(key) for key, value in patches.originals.items() if value),
+        "find_config": origin(sd_models_config.find_checkpoint_config),
+        "process_batch": origin(img2img.process_batch),
+        "split_grid": origin(images.split_grid),
+        "unload": origin(sd_models.unload_model_weights),
+        "patched": any(value for key, value in patches.originals.items() if "depth2img" in str(key)),
+        "settings": [name for name in shared.opts.data_labels if name.startswith("depth2img")],
         "titles": [script.title() for script in scripts.scripts_img2img.alwayson_scripts],
         "axes": xyz_axes(),
+        "img2img_axes": xyz_axes(img2img=True),
+        "txt2img_axes": xyz_axes(img2img=False),
+        "generation": GENERATION,
         "models": len(stages),
         "rss": psutil.Process().memory_info().rss,
         "depth_class": type(depth).__name__ if depth is not None else None,

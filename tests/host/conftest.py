@@ -1,0 +1,119 @@
+"""A real WebUI, found at ``WEBUI_ROOT``, with this extension and without. Run by ``make test-webui`` only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from tests import small_checkpoint as small
+from tests.host.server import PROBE, WebUI
+
+DEPTH, PLAIN, NO_MIDAS, FLAT = "depth.safetensors", "plain.safetensors", "nomidas.safetensors", "flat.safetensors"
+MIDAS = "dpt_hybrid-midas-501f0c75.pt"
+
+Starter = Callable[..., WebUI]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    path = Path(os.environ.get("WEBUI_ROOT", ""))
+    if not (path / "launch.py").is_file():
+        pytest.fail(f"WEBUI_ROOT has to name a stable-diffusion-webui folder; it is {str(path)!r}.")
+    return path
+
+
+@pytest.fixture(scope="session")
+def python(root: Path) -> Path:
+    """The WebUI's own interpreter: ``WEBUI_PYTHON``, or that of its ``venv`` folder."""
+    path = Path(os.environ.get("WEBUI_PYTHON", root / "venv" / "bin" / "python"))
+    if not path.is_file():
+        pytest.fail(f"There is no {path}; set WEBUI_PYTHON to the WebUI's interpreter.")
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A depth model, the same without MiDaS, one that sees no depth anywhere, an ordinary model, and a MiDaS file."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    small.register_clip(folder)
+    small.save_depth_checkpoints(folder, complete=DEPTH, without_midas=NO_MIDAS, flat=FLAT, midas=MIDAS)
+    config = small.plain_config()
+    small.save(small.build(config), config, folder / PLAIN)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start(root: Path, python: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """Start a WebUI of one's own; all are stopped at the end."""
+    running: list[WebUI] = []
+
+    def starter(name: str, *flags: str, extension: bool = True, settings: dict[str, Any] | None = None) -> WebUI:
+        webui = WebUI(tmp_path_factory.mktemp(name), root=root, python=python)
+        shutil.copytree(PROBE, webui.data / "extensions" / "probe")
+        architecture = f"{small.CLIP_ARCHITECTURE}.json"
+        shutil.copyfile(checkpoints / architecture, webui.data / "extensions" / "probe" / "scripts" / architecture)
+        for checkpoint in (DEPTH, PLAIN, NO_MIDAS, FLAT):
+            webui.add_checkpoint(checkpoints / checkpoint)
+        webui.add_midas(checkpoints / MIDAS)
+        if extension:
+            webui.link_extension()
+        webui.write_settings(sd_model_checkpoint=DEPTH, **settings or {})
+        running.append(webui)
+        webui.start(*flags)
+        return webui
+
+    yield starter
+    for webui in running:
+        webui.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_webui(start: Starter) -> WebUI:
+    return start("webui", "--no-half")
+
+
+@pytest.fixture
+def webui(shared_webui: WebUI) -> WebUI:
+    """The WebUI with this extension, the depth model loaded."""
+    shared_webui.select(DEPTH)
+    return shared_webui
+
+
+@pytest.fixture(scope="session")
+def bare(start: Starter) -> WebUI:
+    """The WebUI without this extension, the depth model loaded."""
+    return start("bare", "--no-half", extension=False)
+
+
+@pytest.fixture(scope="session")
+def photograph() -> Image.Image:
+    """512x512 RGB."""
+    return Image.fromarray(data.astronaut())
+
+
+@pytest.fixture
+def unseen(request: pytest.FixtureRequest) -> Image.Image:
+    """A picture no other test uses, so that no depth map of it is in the cache."""
+    random = np.random.default_rng(abs(hash(request.node.nodeid)))
+    return Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).resize((128, 128), Image.BICUBIC)
+
+
+def left_right(size: tuple[int, int], edge: float = 0.5) -> Image.Image:
+    """A depth map, black (far) left of ``edge`` and white (near) right of it."""
+    values = np.zeros(size[::-1], np.uint8)
+    values[:, round(size[0] * edge) :] = 255
+    return Image.fromarray(values)
+
+
+def infotexts(reply: dict[str, Any]) -> list[str]:
+    found: list[str] = json.loads(reply["info"])["infotexts"]
+    return found

@@ -1,0 +1,321 @@
+"""What reaches the UNet of a real WebUI."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from tests.host.conftest import FLAT, left_right
+from tests.host.server import WebUI, decode, encode
+
+pytestmark = pytest.mark.usefixtures("webui")
+
+
+def depth_map(picture: Image.Image, **fields: Any) -> dict[str, Any]:
+    return {"source": "depth_map", "image": encode(picture)} | fields
+
+
+def channel(webui: WebUI) -> np.ndarray:
+    """(H/8, W/8): the depth of the first picture at the last step."""
+    concat = webui.records()["concat"]
+    assert concat.shape[1] == 1
+    assert np.isfinite(concat).all()
+    found: np.ndarray = concat[0, 0]
+    return found
+
+
+def picture_of(reply: Any) -> np.ndarray:
+    assert reply.status_code == 200, reply.text
+    return np.asarray(decode(reply.json()["images"][0])).astype(int)
+
+
+def test_equals_the_bare_hosts_conditioning(webui: WebUI, bare: WebUI, photograph: Image.Image) -> None:
+    settings = {"width": 512, "height": 512, "steps": 1}
+    assert bare.img2img(photograph, **settings).status_code == 200
+    theirs = bare.records()
+    assert webui.img2img(photograph, **settings).status_code == 200
+    ours = webui.records()
+    assert theirs["concat"].std() > 0.2
+    assert np.abs(ours["concat"] - theirs["concat"]).max() < 0.01
+    assert theirs["vae_encodes"] - ours["vae_encodes"] == 1
+
+
+def test_flat_depth_is_minus_one_where_the_bare_host_has_nan(
+    webui: WebUI, bare: WebUI, photograph: Image.Image
+) -> None:
+    bare.select(FLAT)
+    assert bare.img2img(photograph).status_code == 500
+    assert np.isnan(bare.records()["concat"]).all()
+    webui.select(FLAT)
+    assert webui.img2img(photograph).status_code == 200
+    assert (channel(webui) == -1).all()
+
+
+def test_batch_of_four_is_one_pass_and_no_encode_of_its_own(webui: WebUI, unseen: Image.Image) -> None:
+    assert webui.img2img(unseen, batch_size=4).status_code == 200
+    records = webui.records()
+    assert (records["depth_passes"], records["depth_inputs"]) == (1, 1)
+    assert records["vae_encodes"] == 4  # the host's own, one for each latent
+    assert records["concat"].shape == (8, 1, 16, 16)
+    assert (records["concat"] == records["concat"][:1]).all()
+
+
+def test_batch_count_reuses_the_conditioning(webui: WebUI, unseen: Image.Image) -> None:
+    assert webui.img2img(unseen, n_iter=2).status_code == 200
+    assert webui.records()["depth_inputs"] == 1
+
+
+def test_several_init_images_have_their_own_depth(webui: WebUI, photograph: Image.Image, unseen: Image.Image) -> None:
+    pictures = [photograph.resize((128, 128)), unseen]
+    reply = webui.img2img(unseen, init_images=[encode(each) for each in pictures], batch_size=2)
+    assert reply.status_code == 200
+    concat = webui.records()["concat"][:2]
+    assert np.abs(concat[0] - concat[1]).max() > 0.1
+
+
+def test_the_depth_map_decides_the_picture(webui: WebUI, photograph: Image.Image) -> None:
+    one, other = left_right((128, 128)), left_right((128, 128), 0.25)
+    first = picture_of(webui.img2img(photograph, depth2img=depth_map(one)))
+    again = picture_of(webui.img2img(photograph, depth2img=depth_map(one)))
+    different = picture_of(webui.img2img(photograph, depth2img=depth_map(other)))
+    assert (first == again).all()
+    assert np.abs(first - different).max() > 2
+
+
+def test_sixteen_bits_survive_the_api(webui: WebUI, photograph: Image.Image) -> None:
+    """A ramp within one step of eight bits: 256 levels that an 8-bit road would make one."""
+    ramp = np.tile(np.arange(32768, 32768 + 256, 2, dtype=np.uint16), (128, 1))
+    assert webui.img2img(photograph, depth2img=depth_map(Image.fromarray(ramp))).status_code == 200
+    row = channel(webui)[8]
+    assert (np.diff(row) > 0).all()
+
+
+class TestOnlyMasked:
+    """A 512x512 picture, a mask of 100x100 around (256, 356), a map black left of x = 256 and white right of it."""
+
+    MASK = (206, 306, 306, 406)
+
+    def settings(self, box: tuple[int, int, int, int] = MASK, **fields: Any) -> dict[str, Any]:
+        mask = Image.new("L", (512, 512))
+        ImageDraw.Draw(mask).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=255)
+        return {"mask": encode(mask), "inpaint_full_res": True, "inpaint_full_res_padding": 14, "mask_blur": 0} | fields
+
+    def test_the_map_is_cropped_as_the_picture(self, webui: WebUI, photograph: Image.Image) -> None:
+        reply = webui.img2img(photograph, depth2img=depth_map(left_right((512, 512))), **self.settings())
+        assert reply.status_code == 200
+        depth = channel(webui)
+        # The box is 192..320, 256 lies in its middle, and 16 cells show it.
+        assert (depth[:, :7] == -1).all()
+        assert (depth[:, 9:] == 1).all()
+
+    def test_a_mask_beside_the_edge_sees_one_side_only(self, webui: WebUI, photograph: Image.Image) -> None:
+        reply = webui.img2img(
+            photograph, depth2img=depth_map(left_right((512, 512))), **self.settings((20, 306, 120, 406))
+        )
+        assert reply.status_code == 200
+        assert (channel(webui) == -1).all()
+
+    def test_the_map_may_have_another_size_than_the_picture(self, webui: WebUI, photograph: Image.Image) -> None:
+        reply = webui.img2img(photograph, depth2img=depth_map(left_right((1024, 256))), **self.settings())
+        assert reply.status_code == 200
+        depth = channel(webui)
+        assert (depth[:, :7] == -1).all()
+        assert (depth[:, 9:] == 1).all()
+
+    def test_depth_is_estimated_on_the_unfilled_picture(self, webui: WebUI, unseen: Image.Image) -> None:
+        picture = unseen.resize((512, 512))
+        channels = []
+        for fill in (0, 1, 2, 3):
+            assert webui.img2img(picture, **self.settings(inpainting_fill=fill)).status_code == 200
+            channels.append(channel(webui))
+        assert all((each == channels[0]).all() for each in channels)
+
+    def test_crop_estimates_on_the_crop(self, webui: WebUI, unseen: Image.Image) -> None:
+        picture = unseen.resize((512, 512))
+        assert webui.img2img(picture, **self.settings()).status_code == 200
+        whole = channel(webui)
+        assert webui.img2img(picture, depth2img={"only_masked": "crop"}, **self.settings()).status_code == 200
+        assert np.abs(channel(webui) - whole).max() > 0.1
+
+    def test_a_mask_of_another_size_works_on_the_hosts_box(self, webui: WebUI, photograph: Image.Image) -> None:
+        mask = Image.new("L", (256, 256))
+        ImageDraw.Draw(mask).rectangle((206, 100, 255, 150), fill=255)
+        settings = self.settings() | {"mask": encode(mask)}
+        reply = webui.img2img(photograph, depth2img=depth_map(left_right((512, 512), 224 / 512)), **settings)
+        assert reply.status_code == 200
+        depth = channel(webui)
+        # The host cuts x 178..256 (the mask's pixels, taken as the picture's): the edge at 224 is 46/78 along the way.
+        assert (depth[:, :8] == -1).all()
+        assert (depth[:, 11:] == 1).all()
+
+    def test_a_blank_mask_is_img2img(self, webui: WebUI, photograph: Image.Image) -> None:
+        settings = self.settings() | {"mask": encode(Image.new("L", (512, 512)))}
+        reply = webui.img2img(photograph, depth2img=depth_map(left_right((512, 512))), **settings)
+        assert reply.status_code == 200
+        depth = channel(webui)
+        assert (depth[:, :7] == -1).all()
+        assert (depth[:, 9:] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("resize_mode", "edge", "expected"),
+    [(0, 0.75, 12), (1, 0.75, 16), (1, 0.5, 8), (2, 0.75, 12), (3, 0.75, 12)],
+)
+def test_resize_modes(webui: WebUI, resize_mode: int, edge: float, expected: int) -> None:
+    """A picture twice as wide as high, on a square: mode 1 cuts it off at the sides, mode 2 fills above and below."""
+    picture = Image.effect_noise((256, 128), 50).convert("RGB")
+    reply = webui.img2img(picture, depth2img=depth_map(left_right((256, 128), edge)), resize_mode=resize_mode)
+    assert reply.status_code == 200
+    depth = channel(webui)
+    if expected == 16:  # the white part was cut off but for what interpolation brings in at the edge
+        assert (depth[:, :15] == -1).all() or (depth == -1).all()
+    else:
+        assert (depth[:, : expected - 1] == -1).all()
+        assert (depth[:, expected + 1 :] == 1).all()
+
+
+class TestFromNoise:
+    def test_no_colour_of_the_init_image_is_left(self, webui: WebUI) -> None:
+        fields = depth_map(left_right((128, 128)), from_noise=True)
+        starts, pictures = [], []
+        for colour in ("red", "blue"):
+            pictures.append(picture_of(webui.img2img(Image.new("RGB", (128, 128), colour), depth2img=fields)))
+            starts.append(webui.records()["noise"])
+        assert (starts[0] == starts[1]).all()
+        assert (pictures[0] == pictures[1]).all()
+
+    def test_without_it_the_init_image_shines_through(self, webui: WebUI) -> None:
+        fields = depth_map(left_right((128, 128)))
+        starts = []
+        for colour in ("red", "blue"):
+            assert webui.img2img(Image.new("RGB", (128, 128), colour), depth2img=fields).status_code == 200
+            starts.append(webui.records()["noise"])
+        assert (starts[0] != starts[1]).any()
+
+    @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+    def test_what_the_mask_keeps_stays(self, webui: WebUI, photograph: Image.Image, sampler: str) -> None:
+        picture = photograph.resize((128, 128))
+        mask = Image.new("L", (128, 128))
+        mask.paste(255, (64, 0, 128, 128))
+        settings = {"mask": encode(mask), "inpaint_full_res": False, "mask_blur": 0, "sampler_name": sampler}
+        fields = depth_map(left_right((128, 128)), from_noise=True)
+        result = picture_of(webui.img2img(picture, depth2img=fields, inpainting_fill=1, **settings))
+        assert np.abs(result[:, :56] - np.asarray(picture).astype(int)[:, :56]).max() <= 2
+        assert np.abs(result[:, 72:] - np.asarray(picture).astype(int)[:, 72:]).mean() > 10
+
+    def test_below_strength_one_the_init_image_is_the_start(self, webui: WebUI, photograph: Image.Image) -> None:
+        starts = []
+        for from_noise in (True, False):
+            fields = depth_map(left_right((128, 128)), from_noise=from_noise)
+            reply = webui.img2img(photograph, depth2img=fields, denoising_strength=0.6, steps=4)
+            assert reply.status_code == 200
+            starts.append(webui.records()["noise"])
+        assert (starts[0] == starts[1]).all()
+
+
+def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> None:
+    samplers = [entry["name"] for entry in webui.get("/sdapi/v1/samplers").json()]
+    assert len(samplers) > 15
+    wanted = None
+    for sampler in samplers:
+        reply = webui.img2img(photograph, sampler_name=sampler, width=64, height=64, steps=4)
+        assert reply.status_code == 200, f"{sampler}: {reply.text}"
+        depth = channel(webui)
+        wanted = depth if wanted is None else wanted
+        assert (depth == wanted).all(), sampler
+
+
+class TestWithTheHostsOtherFeatures:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"tiling": True},
+            {"subseed": 3, "subseed_strength": 0.4},
+            {"override_settings": {"eta_noise_seed_delta": 31337}},
+            {"override_settings": {"img2img_color_correction": True}},
+            {"override_settings": {"hypertile_enable_unet": True}},
+            {"override_settings": {"token_merging_ratio": 0.5}},
+            {"override_settings": {"batch_cond_uncond": False}},
+            {"cfg_scale": 1.0},
+            {"prompt": "a house AND a tree"},
+            {"prompt": "house " * 90, "negative_prompt": "tree"},
+        ],
+        ids=lambda settings: next(iter(settings)) + str(len(str(settings))),
+    )
+    def test_the_depth_is_the_same(self, webui: WebUI, photograph: Image.Image, settings: dict[str, Any]) -> None:
+        assert webui.img2img(photograph).status_code == 200
+        wanted = channel(webui)
+        reply = webui.img2img(photograph, **settings)
+        assert reply.status_code == 200, reply.text
+        assert (channel(webui) == wanted).all()
+
+    def test_soft_inpainting(self, webui: WebUI, photograph: Image.Image) -> None:
+        mask = Image.new("L", (512, 512))
+        mask.paste(255, (100, 100, 300, 300))
+        soft = {"Soft Inpainting": {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}}
+        reply = webui.img2img(photograph, mask=encode(mask), inpaint_full_res=False, alwayson_scripts=soft)
+        assert reply.status_code == 200
+        channel(webui)
+
+    def test_loopback_estimates_each_picture(self, webui: WebUI, unseen: Image.Image) -> None:
+        arguments = [2, 0.5, "Linear", "None"]
+        reply = webui.img2img(unseen, script_name="loopback", script_args=arguments)
+        assert reply.status_code == 200
+        assert webui.records()["depth_inputs"] == 2
+
+    def test_prompt_matrix(self, webui: WebUI, photograph: Image.Image) -> None:
+        arguments = [False, False, "positive", "comma", 0]
+        reply = webui.img2img(photograph, prompt="a|b", script_name="prompt matrix", script_args=arguments)
+        assert reply.status_code == 200
+        assert webui.records()["concat"].shape[1] == 1
+
+    def test_sd_upscale_gives_each_tile_its_part_of_the_map(self, webui: WebUI, photograph: Image.Image) -> None:
+        """256x128 in tiles of 128: the last tile is the right half, in whose middle the map has its edge."""
+        picture = photograph.resize((256, 128))
+        fields = depth_map(left_right((256, 128), 0.75), append_depth_map=True)
+        arguments = ["", 0, "None", 1.0]
+        reply = webui.img2img(picture, depth2img=fields, script_name="sd upscale", script_args=arguments)
+        assert reply.status_code == 200, reply.text
+        assert len(reply.json()["images"]) == 1
+        assert decode(reply.json()["images"][0]).size == (256, 128)
+        depth = channel(webui)
+        assert (depth[:, :7] == -1).all()
+        assert (depth[:, 9:] == 1).all()
+
+    def test_outpainting(self, webui: WebUI, photograph: Image.Image) -> None:
+        picture = photograph.resize((128, 128))
+        arguments = [64, 4, 1, ["left"]]
+        settings = {"script_name": "poor man's outpainting", "script_args": arguments}
+        reply = webui.img2img(picture, depth2img={"append_depth_map": True}, **settings)
+        assert reply.status_code == 200, reply.text
+        assert decode(reply.json()["images"][0]).size == (192, 128)
+        refused = webui.img2img(picture, depth2img=depth_map(left_right((128, 128))), **settings)
+        assert refused.status_code == 422
+        assert "outpainting" in refused.json()["detail"]
+
+    def test_xyz_plot(self, webui: WebUI, photograph: Image.Image) -> None:
+        axes = webui.state()["axes"]
+        mine = [label for label in axes if "Depth2Img" in label]
+        assert len(mine) == len(set(mine)) == 8
+        arguments = [
+            *(axes_index(webui, "[Depth2Img] Near"), "0.5,1", []),
+            *(0, "", [], 0, "", []),
+            *(False, True, False, True, False, False, False, 0, False),
+        ]
+        reply = webui.img2img(photograph, script_name="x/y/z plot", script_args=arguments)
+        assert reply.status_code == 200, reply.text
+        cells = [np.asarray(decode(image)) for image in reply.json()["images"][1:]]
+        assert len(cells) == 2
+        assert (cells[0] != cells[1]).any()
+        texts = json.loads(reply.json()["info"])["infotexts"][1:]
+        assert ["Depth2Img near: 0.5" in text for text in texts] == [True, False]
+
+
+def axes_index(webui: WebUI, label: str) -> int:
+    """The axis's place among those of img2img (xyz_grid.py:388)."""
+    labels: list[str] = webui.state()["img2img_axes"]
+    return labels.index(label)

@@ -1,0 +1,112 @@
+"""Loading in a real WebUI without a network: every checkpoint, every memory mode, back and forth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.host.conftest import DEPTH, MIDAS, NO_MIDAS, PLAIN, Starter
+from tests.host.server import WebUI
+
+STAGE = "HostDepthStage"
+
+
+def test_a_depth_model_loads_with_its_own_weights(webui: WebUI, photograph: Image.Image) -> None:
+    state = webui.state()
+    assert state["depth_class"] == STAGE
+    assert state["depth_dtype"] == "torch.float32"
+    assert webui.img2img(photograph).status_code == 200
+
+
+def test_without_midas_inside_the_models_folder_is_used(webui: WebUI, photograph: Image.Image) -> None:
+    """The file there is the very network of the complete checkpoint, so the depth has to be the same."""
+    assert webui.img2img(photograph).status_code == 200
+    complete = webui.records()["concat"]
+    webui.select(NO_MIDAS)
+    assert webui.img2img(photograph).status_code == 200
+    assert np.abs(webui.records()["concat"] - complete).max() < 1e-4
+
+
+def test_without_any_midas_one_sentence_names_the_command(webui: WebUI, unseen: Image.Image) -> None:
+    weights = webui.data / "models" / "midas" / MIDAS
+    aside = weights.with_suffix(".aside")
+    webui.select(PLAIN)
+    webui.select(NO_MIDAS)
+    weights.rename(aside)
+    try:
+        reply = webui.img2img(unseen)
+        assert reply.status_code == 422
+        assert "python -m lib_depth2img install --estimator dpt_hybrid" in reply.json()["detail"]
+        assert reply.json()["detail"].count("\n") == 0
+    finally:
+        aside.rename(weights)
+    assert webui.img2img(unseen).status_code == 200
+
+
+def test_back_and_forth_keeps_memory_level(webui: WebUI, photograph: Image.Image) -> None:
+    def round_trip() -> int:
+        for checkpoint in (PLAIN, DEPTH):
+            webui.select(checkpoint)
+            assert webui.img2img(photograph).status_code == 200
+        state = webui.state()
+        assert state["models"] == 1
+        rss: int = state["rss"]
+        return rss
+
+    sizes = [round_trip() for _ in range(6)]
+    # One depth stage is 490 MB, and the allocator's own drift is far below that.
+    assert max(sizes[1:]) - sizes[0] < 250e6, [f"{size / 1e6:.0f} MB" for size in sizes]
+
+
+def test_unload_and_reload(webui: WebUI, photograph: Image.Image) -> None:
+    assert webui.post("/sdapi/v1/unload-checkpoint").status_code == 200
+    assert webui.post("/sdapi/v1/reload-checkpoint").status_code == 200
+    assert webui.img2img(photograph).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("flags", "settings"),
+    [
+        (("--no-half", "--medvram"), {}),
+        (("--no-half", "--lowvram"), {}),
+        (("--no-half", "--disable-model-loading-ram-optimization"), {}),
+        (("--no-half",), {"fp8_storage": "Enable"}),
+        (("--no-half",), {"sd_checkpoints_limit": 2, "sd_checkpoints_keep_in_cpu": True}),
+    ],
+    ids=["medvram", "lowvram", "no meta", "fp8", "two models"],
+)
+def test_memory_modes(
+    start: Starter, webui: WebUI, photograph: Image.Image, flags: tuple[str, ...], settings: dict[str, object]
+) -> None:
+    assert webui.img2img(photograph).status_code == 200
+    wanted = webui.records()["concat"]
+    other = start("mode", *flags, settings=settings)
+    for checkpoint in (DEPTH, PLAIN, DEPTH, NO_MIDAS):
+        other.select(checkpoint)
+        reply = other.img2img(photograph)
+        assert reply.status_code == 200, reply.text
+        if checkpoint != PLAIN:
+            assert np.abs(other.records()["concat"] - wanted).max() < 1e-4, checkpoint
+    other.stop()
+    assert not other.network_log.exists(), other.network_log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [((), "torch.float16"), (("--upcast-sampling",), "torch.float32"), (("--precision", "half"), "torch.float16")],
+    ids=["half", "upcast", "precision half"],
+)
+def test_half_precision_loads(start: Starter, flags: tuple[str, ...], dtype: str) -> None:
+    """torch 2.1 has no half-precision convolution on a CPU, so what can be seen here is that all loads."""
+    other = start("half", *flags)
+    state = other.state()
+    assert state["depth_class"] == STAGE
+    assert state["depth_dtype"] == dtype
+    other.select(NO_MIDAS)
+    assert other.state()["depth_class"] == STAGE
+    other.stop()
+
+
+def test_nobody_asked_the_network(webui: WebUI) -> None:
+    assert not webui.network_log.exists(), webui.network_log.read_text()

@@ -1,0 +1,176 @@
+"""A real WebUI in headless Chromium, and what reloading, disabling and removing the extension leaves behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from PIL import Image
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.host.conftest import DEPTH, PLAIN, Starter
+from tests.host.server import WebUI
+
+PATIENCE = 90.0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    options = ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1600,2400"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with Chrome(options=options) as chrome:
+        yield chrome
+
+
+class Page:
+    """The WebUI's page, in the words of its elements' ids."""
+
+    def __init__(self, browser: Chrome, webui: WebUI) -> None:
+        self.browser = browser
+        browser.get(f"{webui.url}/?__theme=light")
+        self.wait(lambda: self.find("#tab_img2img"))
+        self.wait(lambda: self.find("#img2img_generate"))
+
+    def find(self, selector: str) -> WebElement | None:
+        found = self.browser.find_elements(By.CSS_SELECTOR, selector)
+        return found[0] if found else None
+
+    def element(self, selector: str) -> WebElement:
+        found: WebElement = self.wait(lambda: self.find(selector))
+        return found
+
+    def wait(self, condition: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if result := condition():
+                return result
+            time.sleep(0.2)
+        raise AssertionError("the page did not get there in time")
+
+    def click(self, selector: str) -> None:
+        self.browser.execute_script("arguments[0].click()", self.element(selector))
+
+    def open_tab(self, name: str) -> None:
+        for button in self.browser.find_elements(By.CSS_SELECTOR, "#tabs > .tab-nav > button"):
+            if button.text.strip() == name:
+                button.click()
+
+    def set_number(self, selector: str, value: float) -> None:
+        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
+        self.browser.execute_script(script, self.element(f"{selector} input[type=number]"), value)
+
+    def errors(self) -> list[str]:
+        """What the console holds against this extension, and every exception, whoever's."""
+        severe = [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
+        return [message for message in severe if "favicon" not in message and "Failed to load resource" not in message]
+
+
+@pytest.fixture
+def page(browser: Chrome, webui: WebUI) -> Page:
+    browser.get_log("browser")
+    return Page(browser, webui)
+
+
+def upload(page: Page, picture: Image.Image, folder: Path) -> None:
+    path = folder / "picture.png"
+    picture.save(path)
+    page.element("#img2img_image input[type=file]").send_keys(str(path))
+    page.wait(lambda: page.find("#img2img_image img, #img2img_image canvas"))
+
+
+def test_img2img_in_the_tab(page: Page, webui: WebUI, photograph: Image.Image, tmp_path: Path) -> None:
+    webui.post("/probe/reset")
+    page.open_tab("img2img")
+    upload(page, photograph, tmp_path)
+    for selector, value in (("#img2img_steps", 2), ("#img2img_width", 128), ("#img2img_height", 128)):
+        page.set_number(selector, value)
+    page.click("#img2img_generate")
+    page.wait(lambda: len(page.browser.find_elements(By.CSS_SELECTOR, "#img2img_gallery .thumbnail-item")) == 2)
+    assert webui.records()["concat"].shape == (2, 1, 16, 16)
+    assert page.errors() == []
+
+
+def test_the_panel_says_what_is_loaded(page: Page, webui: WebUI) -> None:
+    assert len(page.browser.find_elements(By.CSS_SELECTOR, "#depth2img_panel")) == 1
+    page.wait(lambda: DEPTH in page.element("#depth2img_status").get_attribute("textContent"))
+
+
+def test_txt2img_says_why_not(page: Page) -> None:
+    page.open_tab("txt2img")
+    page.wait(lambda: page.element("#txt2img_generate").get_attribute("disabled"))
+    # Whoever gets past the button all the same gets the sentence where the host shows errors.
+    page.browser.execute_script("arguments[0].disabled = false", page.element("#txt2img_generate"))
+    page.click("#txt2img_generate")
+    error = page.wait(lambda: page.find("#html_log_txt2img .error"))
+    assert "is a depth model" in error.get_attribute("textContent")
+    assert page.errors() == []
+
+
+def test_txt2img_is_free_again_with_another_model(browser: Chrome, webui: WebUI) -> None:
+    webui.select(PLAIN)
+    page = Page(browser, webui)
+    page.open_tab("txt2img")
+    page.wait(lambda: not page.element("#txt2img_generate").get_attribute("disabled"))
+
+
+class TestLifeCycle:
+    @pytest.fixture(scope="class")
+    def own(self, start: Starter) -> WebUI:
+        return start("lifecycle", "--no-half")
+
+    def reload(self, browser: Chrome, webui: WebUI) -> dict[str, Any]:
+        """Press Reload UI and wait for the page that comes after it."""
+        before = requests.get(f"{webui.url}/probe/state", timeout=60).json()["generation"]
+        page = Page(browser, webui)
+        page.click("#settings_restart_gradio")
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                state = requests.get(f"{webui.url}/probe/state", timeout=60).json()
+                if state.get("generation", before) != before:
+                    return state
+            except (requests.ConnectionError, ValueError):
+                pass
+            time.sleep(0.5)
+        raise AssertionError("the UI did not come back")
+
+    def test_reloading_three_times_changes_nothing(self, browser: Chrome, own: WebUI, photograph: Image.Image) -> None:
+        first = compared(own.state())
+        assert first["titles"].count("Depth2Img") == 1
+        for _ in range(3):
+            assert compared(self.reload(browser, own)) == first
+            assert own.img2img(photograph).status_code == 200
+            assert own.records()["vae_encodes"] == 1
+        page = Page(browser, own)
+        assert len(page.browser.find_elements(By.CSS_SELECTOR, "#depth2img_panel")) == 1
+        assert page.errors() == []
+
+    def test_disabled_and_enabled_and_removed(
+        self, browser: Chrome, own: WebUI, bare: WebUI, photograph: Image.Image
+    ) -> None:
+        without = compared(bare.state())
+        with_it = compared(own.state())
+        own.post("/sdapi/v1/options", disabled_extensions=["depth2img"])
+        assert compared(self.reload(browser, own)) == without
+        own.post("/sdapi/v1/options", disabled_extensions=[])
+        assert compared(self.reload(browser, own)) == with_it
+        assert own.post("/sdapi/v1/txt2img", prompt="a", steps=1).status_code == 422
+        (own.data / "extensions" / "depth2img").unlink()
+        assert compared(self.reload(browser, own)) == without
+        assert own.img2img(photograph).status_code == 200
+        assert own.records()["vae_encodes"] == 2
+        assert own.post("/sdapi/v1/txt2img", prompt="a", steps=1).status_code == 500
+
+
+def compared(state: dict[str, Any]) -> dict[str, Any]:
+    """What must not change: all but what is a measurement or belongs to the checkpoint in memory."""
+    volatile = ("rss", "models", "depth_class", "depth_dtype", "generation")
+    return {name: value for name, value in state.items() if name not in volatile}
