@@ -11,10 +11,10 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple
 
 from ..errors import TensorFileError
-from .layout import STORAGE_DTYPES, BoundedReader
+from .layout import STORAGE_DTYPES
 
 __all__ = ["Global", "Inert", "StorageRef", "TensorRef", "read_pickle"]
 
@@ -70,8 +70,10 @@ class _Mark:
 _MARK = _Mark()
 
 
-def read_pickle(file: BoundedReader) -> Any:
+def read_pickle(file: IO[bytes]) -> Any:
     """Read one pickle from `file`'s position up to its STOP, as containers, scalars, `TensorRef`s and inert leftovers.
+
+    The bytes should be in memory already (io.BytesIO): lengths in a pickle come from whoever wrote it.
 
     Raises:
         TensorFileError: the pickle is broken or too large, or would call or build anything but tensors and plain
@@ -89,8 +91,8 @@ def read_pickle(file: BoundedReader) -> Any:
         ) from error
 
 
-def _operations(file: BoundedReader) -> Iterator[tuple[str, Any]]:
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", file))):
+def _operations(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if count > MAX_OPCODES:
             raise TensorFileError(
                 f"The pickle in this file has more than {MAX_OPCODES:,} operations; no checkpoint needs that."

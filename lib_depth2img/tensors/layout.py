@@ -117,9 +117,6 @@ class SeekableReader(Protocol):
     def read(self, size: int = -1, /) -> bytes:
         """Read up to `size` bytes."""
 
-    def readline(self, size: int = -1, /) -> bytes:
-        """Read up to the next line end."""
-
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Move to `offset`."""
 
@@ -128,42 +125,34 @@ class SeekableReader(Protocol):
 
 
 class BoundedReader:
-    """A file that refuses to hand out more than `limit` bytes at once or, read onward from `start`, in all.
+    """A file that refuses to hand out more than `limit` bytes at once.
 
     Lengths in a header come from whoever wrote the file; without a bound, ten bytes could ask for any amount of memory.
     """
 
-    def __init__(self, file: SeekableReader, limit: int, *, start: int | None = None) -> None:
+    def __init__(self, file: SeekableReader, limit: int) -> None:
         self._file = file
         self._limit = limit
-        self._start = start
 
-    def _room(self, size: int) -> int:
-        used = 0 if self._start is None else max(0, self._file.tell() - self._start)
-        if used + max(size, 0) > self._limit:
+    def read(self, size: int = -1, /) -> bytes:
+        """Read `size` bytes, or what is left.
+
+        Raises:
+            TensorFileError: more than the limit is asked for.
+        """
+        wanted = self._left() if size < 0 else size
+        if wanted > self._limit:
             raise TensorFileError(
-                f"The file's header asks for {size:,} bytes; a sound one needs less than {self._limit:,} in all. "
+                f"The file's header asks for {wanted:,} bytes; a sound one needs less than {self._limit:,}. "
                 "The file is damaged or was made to harm: get it again from its source."
             )
-        return min(self._limit - used, self._left()) if size < 0 else size
+        return self._file.read(wanted)
 
     def _left(self) -> int:
         position = self._file.tell()
         end = self._file.seek(0, 2)
         self._file.seek(position)
         return end - position
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Read `size` bytes, or what is left up to the limit.
-
-        Raises:
-            TensorFileError: more than the limit is asked for.
-        """
-        return self._file.read(self._room(size))
-
-    def readline(self, size: int = -1, /) -> bytes:
-        """Read one line, cut at the limit."""
-        return self._file.readline(self._room(size))
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Move to `offset`."""

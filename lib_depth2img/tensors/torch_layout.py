@@ -5,6 +5,7 @@ The pickle inside is read as data (`inert_pickle`). Formats: torch/serialization
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from collections.abc import Callable, Iterator
@@ -37,8 +38,7 @@ def read_torch_zip(file: SeekableReader, file_size: int) -> Layout:
             entries = _stored_entries(archive, file_size)
             folder = _folder(entries)
             _check_byte_order(archive, entries, folder)
-            with archive.open(f"{folder}/data.pkl") as pickled:
-                root = read_pickle(BoundedReader(pickled, MAX_HEADER_BYTES, start=0))
+            root = read_pickle(io.BytesIO(_read_entry(archive, f"{folder}/data.pkl")))
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, KeyError) as error:
         raise TensorFileError(f"This torch file is damaged ({error}). Get it again from its source.") from error
 
@@ -58,14 +58,14 @@ def read_torch_legacy(file: SeekableReader, file_size: int) -> Layout:
         TensorFileError: not such a file, cut off, or a pickle that is not plain data.
     """
     file.seek(0)
-    bounded = BoundedReader(file, MAX_HEADER_BYTES, start=0)
-    if read_pickle(bounded) != LEGACY_MAGIC or read_pickle(bounded) != LEGACY_PROTOCOL:
+    head = io.BytesIO(file.read(MAX_HEADER_BYTES))
+    if read_pickle(head) != LEGACY_MAGIC or read_pickle(head) != LEGACY_PROTOCOL:
         raise TensorFileError("This file is neither safetensors nor written by torch.save; a weights file is expected.")
-    system = read_pickle(bounded)
+    system = read_pickle(head)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise TensorFileError("This torch file was written on a big-endian machine; save it again on an ordinary one.")
-    root, keys = read_pickle(bounded), read_pickle(bounded)
-    storages = _counted_storages(root, keys, bounded.tell())
+    root, keys = read_pickle(head), read_pickle(head)
+    storages = _counted_storages(root, keys, head.tell())
     end = max((storage.offset + storage.nbytes for storage in storages.values()), default=0)
     if end > file_size:
         raise TensorFileError(f"This torch file is cut off: its tensors end at byte {end:,}, it ends at {file_size:,}.")
@@ -112,6 +112,13 @@ def _stored_entries(archive: zipfile.ZipFile, file_size: int) -> dict[str, zipfi
     return entries
 
 
+def _read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > MAX_HEADER_BYTES:
+        raise TensorFileError(f"{name} has {size:,} bytes; a sound one needs less than {MAX_HEADER_BYTES:,}.")
+    return archive.read(name)
+
+
 def _folder(entries: dict[str, zipfile.ZipInfo]) -> str:
     folders = [
         name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl") and name.count("/") == 1
@@ -125,7 +132,7 @@ def _folder(entries: dict[str, zipfile.ZipInfo]) -> str:
 
 def _check_byte_order(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], folder: str) -> None:
     name = f"{folder}/byteorder"
-    if name in entries and archive.read(name) != b"little":
+    if name in entries and _read_entry(archive, name) != b"little":
         raise TensorFileError("This torch file was written on a big-endian machine; save it again on an ordinary one.")
 
 

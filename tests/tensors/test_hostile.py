@@ -23,10 +23,7 @@ from lib_depth2img.errors import TensorFileError
 from lib_depth2img.tensor_file import open_tensor_file
 from lib_depth2img.tensors import inert_pickle
 from lib_depth2img.tensors.inert_pickle import read_pickle
-from lib_depth2img.tensors.layout import BoundedReader
 from lib_depth2img.tensors.safetensors_layout import read_safetensors
-
-LIMIT = 2**20
 
 
 class Calls:
@@ -231,14 +228,11 @@ def write_zip(path: Path, entries: dict[str, bytes], compression: int = zipfile.
         ({"archive/data.pkl": b"\x80\x02}.", "other/data.pkl": b"\x80\x02}."}, zipfile.ZIP_STORED, "2 data.pkl"),
         ({"archive/nothing": b""}, zipfile.ZIP_STORED, "0 data.pkl"),
         ({"archive/data.pkl": b"\x80\x02}.", "archive/byteorder": b"big"}, zipfile.ZIP_STORED, "big-endian"),
-        ({"archive/data.pkl": b"\x80\x02}." + bytes(40_000_000)}, zipfile.ZIP_STORED, "asks for|sound one"),
+        ({"archive/data.pkl": b"\x80\x02}." + bytes(40_000_000)}, zipfile.ZIP_STORED, "a sound one needs less"),
     ],
 )
 def test_zips_that_torch_does_not_write_are_refused(tmp_path, entries, compression, reason):
     path = write_zip(tmp_path / "model.ckpt", entries, compression)
-    if "asks for" in reason:  # only the pickle's own end counts; what follows it is never read
-        open_tensor_file(path).close()
-        return
     with pytest.raises(TensorFileError, match=reason):
         open_tensor_file(path)
 
@@ -356,11 +350,11 @@ def test_a_damaged_pickle_is_read_or_refused_but_nothing_else(changes):
     for position, value in changes:
         raw[position] = value
     with suppress(TensorFileError):
-        read_pickle(BoundedReader(io.BytesIO(bytes(raw)), LIMIT, start=0))
+        read_pickle(io.BytesIO(bytes(raw)))
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_pickle(raw):
     with suppress(TensorFileError):
-        read_pickle(BoundedReader(io.BytesIO(raw), LIMIT, start=0))
+        read_pickle(io.BytesIO(raw))
