@@ -310,6 +310,12 @@ def test_resized_much_smaller_is_the_area_average(size: tuple[int, int]) -> None
     np.testing.assert_allclose(DepthMap.from_array(values).resized(size).values, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("count", "wanted"), [(30, 11), (30, 13)])
+def test_the_last_box_counts_its_samples_once(count: int, wanted: int) -> None:
+    assert wanted * (count / wanted) < count
+    assert DepthMap.from_array(np.full((1, count), 3.0)).resized((wanted, 1)).extent == (3.0, 3.0)
+
+
 def test_resized_keeps_what_it_can() -> None:
     checker = DepthMap.from_array(np.indices((8, 8)).sum(0) % 2 == 0)
     assert checker.resized((8, 8)) is checker
