@@ -15,7 +15,7 @@
                 // Tabs and radio buttons change attributes only, which the host's observer does not see (script.js:124).
                 gradioApp().addEventListener("change", () => this.schedule());
                 gradioApp().addEventListener("click", () => this.schedule());
-                this.refresh();
+                this.refreshUntilAnswered();
             });
             onOptionsChanged(() => this.refresh());
             onUiTabChange(() => this.refresh());
@@ -30,6 +30,13 @@
             this.find("#depth2img_refresh")?.click();
         }
 
+        // The panel is built once and looked at later; and gradio hears a button only some time after it is on the page.
+        refreshUntilAnswered() {
+            if (!this.find("#depth2img_panel") || this.find("#depth2img_status [data-asked=true]")) return;
+            this.refresh();
+            setTimeout(() => this.refreshUntilAnswered(), 500);
+        }
+
         schedule() {
             clearTimeout(this.scheduled);
             this.scheduled = setTimeout(() => this.update(), 50);
@@ -37,7 +44,8 @@
 
         update() {
             if (!this.find("#depth2img_panel")) return;
-            this.holdTextToImage(this.find("#depth2img_status [data-depth-model]")?.dataset.depthModel === "true");
+            const status = this.find("#depth2img_status [data-asked=true]");
+            if (status) this.holdTextToImage(status.dataset.depthModel === "true");
             this.showWhatApplies();
             this.keepPreviewFresh();
             this.addHints();

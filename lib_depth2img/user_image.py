@@ -97,7 +97,7 @@ def _decode(image: Any, source: str) -> Content:
         return DepthMap.from_image(image) if hasattr(image, "mode") else DepthMap.from_array(image)
     if not hasattr(image, "mode"):
         raise RequestError(f"image: got an array for source {source!r}, expected a picture.")
-    return image.convert("RGB")  # type: ignore[no-any-return]
+    return image.convert("RGB")
 
 
 def _from_base64(text: str) -> bytes:

@@ -80,9 +80,11 @@ _JOBS = InstallJobs()  # of the process: a download goes on while the UI is relo
 def build(services: PanelServices) -> None:
     """Add the box to the current Blocks."""
     offers = {_offer(download): download for download in services.downloads()}
-    first = next(iter(offers), None)
+    first = next(iter(offers), "")
     with gr.Accordion("Get a depth model", open=False, elem_id="depth2img_install"):
-        choice = gr.Dropdown(label="To install", choices=list(offers), value=first, elem_id="depth2img_install_choice")
+        choice = gr.Dropdown(
+            label="To install", choices=list(offers), value=first or None, elem_id="depth2img_install_choice"
+        )
         licence = gr.HTML(_licence(offers.get(first)), elem_id="depth2img_licence")
         with gr.Row():
             install = gr.Button("Accept the licence and install", elem_id="depth2img_install_button", size="sm")

@@ -11,8 +11,11 @@ from .services import EstimatorStatus, ModelStatus
 __all__ = ["done_line", "error_line", "estimator_note", "licence_line", "note_line", "progress_bar", "status_line"]
 
 
-def status_line(model: ModelStatus) -> str:
-    """Whether the loaded checkpoint is a depth model; ``data-depth-model`` is what depth2img.js reads."""
+def status_line(model: ModelStatus, *, asked: bool = False) -> str:
+    """Whether the loaded checkpoint is a depth model; depth2img.js reads it from ``data-depth-model``.
+
+    ``asked``: the page asked for it, so it is not what was true when the panel was built.
+    """
     if model.checkpoint is None:
         kind, text = "idle", "No checkpoint is loaded yet."
     elif model.is_depth_model:
@@ -23,8 +26,8 @@ def status_line(model: ModelStatus) -> str:
             f"{model.checkpoint} is not a depth model, so this panel has no effect on generation. "
             "Choose a depth model as the checkpoint, or get one below."
         )
-    flag = "true" if model.is_depth_model else "false"
-    return f'<p class="depth2img-status depth2img-{kind}" data-depth-model="{flag}">{html.escape(text)}</p>'
+    data = f'data-depth-model="{str(model.is_depth_model).lower()}" data-asked="{str(asked).lower()}"'
+    return f'<p class="depth2img-status depth2img-{kind}" {data}>{html.escape(text)}</p>'
 
 
 def estimator_note(estimators: Sequence[EstimatorStatus], chosen: str) -> str:

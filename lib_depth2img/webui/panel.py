@@ -158,7 +158,7 @@ def _refresh_button(services: PanelServices, status: Component, estimator: Compo
 
     def refresh() -> tuple[str, Any]:
         names = [entry.name for entry in services.estimators()]
-        return markup.status_line(services.model()), gr.Dropdown.update(choices=names)
+        return markup.status_line(services.model(), asked=True), gr.Dropdown.update(choices=names)
 
     button.click(refresh, outputs=[status, estimator], queue=False, show_progress="hidden")
 

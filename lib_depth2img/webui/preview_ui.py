@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ..depth.adjust import Adjustments
+from ..depth.depth_map import DepthMap
 from ..depth.files import encode_png
 from ..errors import Depth2ImgError, RequestError
 from ..fields import PANEL_ORDER, field_named
@@ -21,20 +22,18 @@ if TYPE_CHECKING:
     from gradio.components import Component
     from PIL import Image
 
-    from ..depth.depth_map import DepthMap
     from .services import PanelServices
 
 __all__ = ["build"]
 
 SLIDERS = ("far", "near", "gamma", "blur", "invert")
 
-# Only the picture of the open tab is sent; the others would be megabytes for nothing. `get_tab_index` is the host's
-# (ui.js:93).
+# Only the picture of the open tab is sent; the others would be megabytes for nothing. gradio hands the outputs' values
+# behind those of the inputs. `get_tab_index` is the host's (javascript/ui.js:93).
 _ONLY_OPEN_TAB = """(...values) => {
-    const pictures = %d;
-    const open = pictures > 1 ? get_tab_index('mode_img2img') : 0;
-    const first = values.length - pictures;
-    return values.map((value, index) => index < first || index - first === open ? value : null);
+    const [first, end] = [%d, %d];
+    const open = end - first > 1 ? get_tab_index('mode_img2img') : 0;
+    return values.slice(0, end).map((value, index) => index < first || index === first + open ? value : null);
 }"""
 
 
@@ -51,15 +50,15 @@ def build(services: PanelServices, widgets: Mapping[str, Component], init_images
     again = gr.Button("Adjust again", visible=False, elem_id="depth2img_adjust_again")
     file = gr.File(label="Depth map, 16 bits", visible=False, interactive=False, elem_id="depth2img_download")
     for widget in (look, download, again, file):
-        widget.do_not_save_to_config = True  # type: ignore[attr-defined]
+        widget.do_not_save_to_config = True
 
     everything = [*(widgets[name] for name in PANEL_ORDER), *init_images]
-    script = _ONLY_OPEN_TAB % len(init_images) if init_images else None
+    script = _ONLY_OPEN_TAB % (len(PANEL_ORDER), len(everything)) if init_images else None
     look.click(handlers.look, everything, [kept, shown, file], _js=script)
     download.click(handlers.download, everything, [file, shown], _js=script)
     fields = [widgets[name] for name in PANEL_ORDER]
     for name in ("image", "source", "picture", "estimator"):
-        widgets[name].change(handlers.look_at_upload, fields, [kept, shown, file], show_progress="hidden")
+        widgets[name].change(handlers.look_at_upload, fields, [kept, shown, file], queue=False, show_progress="hidden")
 
     sliders = [widgets[name] for name in SLIDERS]
     for event in (*(slider.change for slider in sliders), again.click):
@@ -108,11 +107,10 @@ class _Handlers:
     def _depth_map(self, values: Sequence[Any]) -> tuple[Depth2ImgRequest, DepthMap, tuple[int, int]]:
         """The request, its depth map before the sliders, and the (width, height) it is for."""
         request = Depth2ImgRequest.from_panel(values[: len(PANEL_ORDER)])
-        if request.source == "depth_map":
-            depth_map: DepthMap = request.image.content  # type: ignore[union-attr, assignment]
-            return request, depth_map, depth_map.size
-        picture = request.image.content if request.image else _open_picture(values[len(PANEL_ORDER) :])
-        return request, self._services.estimate(picture, request.estimator), picture.size  # type: ignore[arg-type, return-value]
+        content = request.image.content if request.image else _open_picture(values[len(PANEL_ORDER) :])
+        if isinstance(content, DepthMap):
+            return request, content, content.size
+        return request, self._services.estimate(content, request.estimator), content.size
 
 
 def _open_picture(init_images: Sequence[Any]) -> Image.Image:

@@ -75,7 +75,9 @@ class StubServices:
 
 def build_page(services: StubServices) -> tuple[gr.Blocks, Panel]:
     """The page; "Generate" of img2img reads the panel into ``services.requests``."""
-    with gr.Blocks(title="Depth2Img", css=(ROOT / "style.css").read_text(), analytics_enabled=False) as page:
+    theme = gr.themes.Default(font=["sans-serif"], font_mono=["monospace"])  # none from the web
+    style = (ROOT / "style.css").read_text()
+    with gr.Blocks(title="Depth2Img", css=style, theme=theme, analytics_enabled=False) as page:
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("txt2img", elem_id="tab_txt2img"):
                 gr.Textbox(label="Prompt", elem_id="txt2img_prompt")
@@ -108,12 +110,8 @@ def _img2img(services: StubServices) -> tuple[Panel, gr.Button, gr.Textbox]:
                 pictures.append(gr.Image(type="pil", image_mode="RGBA", elem_id=f"picture_{len(pictures)}", height=240))
         with gr.Tab("Batch"):
             gr.Textbox(label="Input directory")
-    gr.Radio(
-        ["Whole picture", "Only masked"],
-        value="Whole picture",
-        label="Inpaint area",
-        elem_id="img2img_inpaint_full_res",
-    )
+    areas = ["Whole picture", "Only masked"]
+    gr.Radio(areas, value=areas[0], label="Inpaint area", elem_id="img2img_inpaint_full_res", interactive=True)
     return build_panel(services, init_images=pictures), generate, answer
 
 

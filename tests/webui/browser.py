@@ -1,0 +1,97 @@
+"""A page in a headless browser, as a user has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+if TYPE_CHECKING:
+    from tests.webui.page import StubServices
+
+Found = TypeVar("Found")
+
+PATIENCE = 30.0  # seconds: a busy machine is slow, not broken
+
+
+class Page:
+    """The page as a user has it: what is seen, clicked, chosen, dragged."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str, services: StubServices) -> None:
+        self.driver, self.url, self.services = driver, url, services
+
+    def open(self, *, panel: bool = True) -> None:
+        """Load the page afresh, and unfold the panel."""
+        self.driver.get("about:blank")
+        self.driver.get_log("browser")
+        self.driver.get(self.url)
+        self.until(lambda: self.all("#depth2img_panel"))
+        self.until(lambda: self.driver.execute_script("return document.body.dataset.ready"))
+        if panel:
+            self.tab("tabs", "img2img")
+            self.one("#depth2img_panel > .label-wrap").click()
+            self.until(lambda: self.seen("#depth2img_source"))
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def seen(self, selector: str) -> bool:
+        return any(element.is_displayed() for element in self.all(selector))
+
+    def text(self, selector: str) -> str:
+        return " ".join(element.text for element in self.all(selector))
+
+    def until(self, condition: Callable[[], Found], seconds: float = PATIENCE) -> Found:
+        wait = WebDriverWait(self.driver, seconds, 0.02, ignored_exceptions=[StaleElementReferenceException])
+        try:
+            found: Found = wait.until(lambda _driver: condition())
+        except TimeoutException as error:
+            error.msg = f"The preview says: {self.text('#depth2img_preview')!r}; the console: {self.complaints()}"
+            raise
+        return found
+
+    def press(self, selector: str) -> None:
+        element = self.until(lambda: next((each for each in self.all(selector) if each.is_displayed()), None))
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def tab(self, group: str, name: str) -> None:
+        buttons = self.all(f"#{group} > .tab-nav button")
+        next(button for button in buttons if button.text == name).click()
+
+    def choose(self, radio: str, label: str) -> None:
+        labels = self.all(f"#{radio} label")
+        next(each for each in labels if each.text == label).click()
+
+    def choose_from(self, dropdown: str, value: str) -> None:
+        self.press(f"#{dropdown} input")
+        options = self.until(lambda: [each for each in self.all(f"#{dropdown} ul li") if value in each.text])
+        options[0].click()
+
+    def upload(self, widget: str, path: Path) -> None:
+        self.one(f"#{widget} input[type=file]").send_keys(str(path))
+
+    def slide(self, name: str, value: float) -> None:
+        self.driver.execute_script(
+            "const slider = document.querySelector(`#depth2img_${arguments[0]} input[type=range]`);"
+            "slider.value = arguments[1];"
+            "slider.dispatchEvent(new Event('input', {bubbles: true}));",
+            name,
+            value,
+        )
+
+    def complaints(self) -> list[str]:
+        """What the console holds against the page, but for what gradio itself asks of the outside, which is blocked."""
+        entries: list[dict[str, Any]] = self.driver.get_log("browser")
+        ours = [str(entry["message"]) for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+        outside = ("https://fonts.googleapis.com", "https://cdnjs.cloudflare.com")
+        return [text for text in ours if not any(address in text for address in outside)]

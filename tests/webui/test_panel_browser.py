@@ -1,0 +1,266 @@
+"""The panel in a real browser, on plain gradio: what is uploaded arrives as it was, what is moved is answered."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from lib_depth2img.depth.depth_map import DepthMap
+from lib_depth2img.request import Depth2ImgRequest
+from tests.webui.browser import Page
+
+NUMBERS = "#depth2img_preview .depth2img-numbers"
+
+
+def deep_map() -> np.ndarray:
+    """(64, 96) uint16 whose low bytes matter."""
+    y, x = np.mgrid[:64, :96]
+    return (x * 650 + y * 7 + 3).astype(np.uint16)
+
+
+@pytest.fixture
+def map_file(tmp_path: Path) -> Path:
+    path = tmp_path / "map.png"
+    Image.fromarray(deep_map()).save(path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    y, x = np.mgrid[:512, :512]
+    Image.fromarray(np.stack([x // 2, y // 2, 255 - x // 2], axis=2).astype(np.uint8)).save(path)
+    return path
+
+
+def generate(page: Page) -> Depth2ImgRequest:
+    """Press Generate; what the script would get."""
+    before = len(page.services.requests)
+    page.press("#img2img_generate")
+    page.until(lambda: len(page.services.requests) > before)
+    return page.services.requests[-1]
+
+
+def upload_map(page: Page, path: Path) -> None:
+    page.choose("depth2img_source", "Depth map")
+    page.until(lambda: page.seen("#depth2img_image"))
+    page.upload("depth2img_image", path)
+
+
+def shows(page: Page, text: str, selector: str = NUMBERS) -> bool:
+    return page.until(lambda: text in page.text(selector))
+
+
+def far_edge(page: Page) -> float:
+    """Where the shown histogram is cut off, on the slider's scale."""
+    return float(page.one("#depth2img_preview svg rect").get_attribute("width") or "nan") / 100
+
+
+def test_an_untouched_panel_asks_for_the_defaults(page: Page):
+    page.open()
+    assert generate(page) == Depth2ImgRequest(append_depth_map=True)
+    assert page.complaints() == []
+
+
+def test_the_status_line_tells_the_checkpoint(page: Page):
+    page.open()
+    shows(page, "Depth model loaded: 512-depth-ema.safetensors", "#depth2img_status")
+
+
+def test_the_source_decides_which_rows_are_seen(page: Page):
+    page.open()
+    rows = ("#depth2img_image", "#depth2img_picture", "#depth2img_estimator")
+    for label, seen in (
+        ("Depth map", [True, False, False]),
+        ("Another picture", [False, True, True]),
+        ("Init image", [False, False, True]),
+    ):
+        page.choose("depth2img_source", label)
+        page.until(lambda seen=seen: [page.seen(row) for row in rows] == seen)
+
+
+def test_a_16_bit_map_arrives_with_all_its_bits_and_is_shown_at_once(page: Page, map_file: Path):
+    page.open()
+    upload_map(page, map_file)
+    shows(page, "Far 0.02 · near 0.93")
+    assert page.services.estimated == []
+    content = generate(page).image.content
+    assert isinstance(content, DepthMap)
+    np.testing.assert_array_equal(np.rint(content.values * 65535).astype(np.uint16), deep_map())
+    assert page.complaints() == []
+
+
+@pytest.mark.parametrize("kind", ["npy", "tif", "exr", "pfm"])
+def test_maps_of_bare_numbers_come_by_file(page: Page, tmp_path: Path, kind: str):
+    values = np.linspace(-3.0, 40.0, 24 * 32, dtype=np.float32).reshape(24, 32)
+    path = tmp_path / f"map.{kind}"
+    if kind == "npy":
+        np.save(path, values)
+    elif kind == "tif":
+        Image.fromarray(values).save(path)
+    elif kind == "pfm":
+        path.write_bytes(b"Pf\n32 24\n-1.0\n" + values[::-1].astype("<f4").tobytes())
+    else:
+        path = Path(__file__).parents[1] / "depth" / "exr" / "z_half_zip.exr"
+    page.open()
+    upload_map(page, path)
+    shows(page, "Far")
+    content = generate(page).image.content
+    if kind != "exr":
+        np.testing.assert_array_equal(content.values, values)
+    assert not content.unit
+
+
+def test_a_photo_put_in_as_a_depth_map_is_said_to_be_one(page: Page, photo: Path):
+    page.open()
+    upload_map(page, photo)
+    shows(page, "colour", "#depth2img_preview .depth2img-error")
+
+
+def test_a_flat_map_is_warned_of(page: Page, tmp_path: Path):
+    Image.new("L", (32, 32), 90).save(tmp_path / "flat.png")
+    page.open()
+    upload_map(page, tmp_path / "flat.png")
+    shows(page, "Flat", "#depth2img_preview .depth2img-warning")
+
+
+def test_taking_the_map_away_takes_the_preview_away(page: Page, map_file: Path):
+    page.open()
+    upload_map(page, map_file)
+    shows(page, "Far")
+    page.choose("depth2img_source", "Init image")
+    page.until(lambda: not page.all(NUMBERS))
+    page.choose("depth2img_source", "Depth map")
+    shows(page, "Far")
+    page.press("#depth2img_image button[aria-label=Clear]")
+    page.until(lambda: not page.all(NUMBERS))
+
+
+def test_the_init_image_is_estimated_once_and_sliders_answer_without_it(page: Page, photo: Path):
+    page.open()
+    page.upload("picture_0", photo)
+    page.until(lambda: page.all("#picture_0 img"))
+    page.press("#depth2img_preview_button")
+    shows(page, "Far")
+    times = []
+    for value in (0.1, 0.2, 0.3, 0.4):
+        start = time.perf_counter()
+        page.slide("far", value)
+        page.until(lambda value=value: far_edge(page) == pytest.approx(value))
+        times.append(time.perf_counter() - start)
+    assert page.services.estimated == ["checkpoint"]
+    print(f"slider answered in {sorted(times)[2] * 1000:.0f} ms, browser included")
+    assert min(times) < 1.0
+    assert page.complaints() == []
+
+
+def test_the_preview_looks_at_the_tab_that_is_open(page: Page, photo: Path, tmp_path: Path):
+    Image.new("RGB", (40, 20), "white").save(tmp_path / "wide.png")
+    page.open()
+    page.upload("picture_0", photo)
+    page.until(lambda: page.all("#picture_0 img"))
+    page.tab("mode_img2img", "Inpaint")
+    page.upload("picture_2", tmp_path / "wide.png")
+    page.until(lambda: page.all("#picture_2 img"))
+    page.press("#depth2img_preview_button")
+    shows(page, "Flat", "#depth2img_preview .depth2img-warning")
+    assert "40 / 20" in (page.one("#depth2img_preview img").get_attribute("style") or "")
+
+
+def test_without_an_init_image_the_preview_says_so(page: Page):
+    page.open()
+    page.press("#depth2img_preview_button")
+    shows(page, "There is no init image in the open tab", "#depth2img_preview .depth2img-error")
+
+
+def test_another_picture_is_estimated_with_the_chosen_estimator(page: Page, photo: Path):
+    page.open()
+    page.choose("depth2img_source", "Another picture")
+    page.until(lambda: page.seen("#depth2img_picture"))
+    page.upload("depth2img_picture", photo)
+    page.until(lambda: page.all("#depth2img_picture img"))
+    page.choose_from("depth2img_estimator", "dpt_large")
+    shows(page, "are not here yet", "#depth2img_estimator_note")
+    page.choose_from("depth2img_estimator", "dpt_hybrid")
+    shows(page, "Weights in the models folder", "#depth2img_estimator_note")
+    page.press("#depth2img_preview_button")
+    shows(page, "Far")
+    assert page.services.estimated == ["dpt_hybrid"]
+    request = generate(page)
+    assert (request.source, request.estimator) == ("image", "dpt_hybrid")
+    np.testing.assert_array_equal(np.asarray(request.image.content), np.asarray(Image.open(photo)))
+
+
+def test_after_quick_moves_the_last_one_is_what_is_shown(page: Page, map_file: Path):
+    page.open()
+    upload_map(page, map_file)
+    shows(page, "Far")
+    for step in range(40):
+        page.slide("far", round(0.01 * step, 2))
+    page.until(lambda: far_edge(page) == pytest.approx(0.39))
+    time.sleep(0.5)  # an answer that was overtaken would come now
+    page.until(lambda: far_edge(page) == pytest.approx(0.39))
+
+
+def test_far_above_near_is_refused_and_can_be_taken_back(page: Page, map_file: Path):
+    page.open()
+    upload_map(page, map_file)
+    shows(page, "Far")
+    page.slide("near", 0.3)
+    page.slide("far", 0.6)
+    shows(page, "far is 0.6 and near is 0.3", "#depth2img_preview .depth2img-error")
+    page.slide("far", 0.1)
+    shows(page, "Far")
+
+
+def test_the_download_is_the_adjusted_map_in_16_bits(page: Page, map_file: Path):
+    page.open()
+    upload_map(page, map_file)
+    shows(page, "Far")
+    page.press("#depth2img_invert input")
+    page.press("#depth2img_download_button")
+    link = page.until(lambda: page.one("#depth2img_download a[href]").get_attribute("href"))
+    data = requests.get(str(link), timeout=30).content
+    saved = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert saved.dtype == np.uint16
+    np.testing.assert_allclose(saved.astype(int), 65535 - deep_map().astype(int), atol=1)
+
+
+def test_installing_shows_the_licence_progress_and_the_end(page: Page):
+    page.open()
+    page.press("#depth2img_install > .label-wrap")
+    shows(page, "Licence: CreativeML Open RAIL++-M", "#depth2img_licence")
+    page.services.install_seconds = 2.0
+    page.press("#depth2img_install_button")
+    shows(page, "12.5 MB/s", "#depth2img_install_state")
+    assert "of 5.00 GB" in page.text("#depth2img_install_state")
+    shows(page, "ckpt is installed", "#depth2img_install_state .depth2img-done")
+
+
+def test_an_installation_can_be_cancelled_and_started_again(page: Page):
+    page.open()
+    page.press("#depth2img_install > .label-wrap")
+    page.services.install_seconds = 60.0
+    page.press("#depth2img_install_button")
+    page.until(lambda: page.one("#depth2img_install_cancel").is_enabled() and page.seen("#depth2img_install progress"))
+    page.press("#depth2img_install_cancel")
+    shows(page, "was cancelled", "#depth2img_install_state .depth2img-error")
+    page.services.install_seconds = 0.1
+    page.until(lambda: page.one("#depth2img_install_button").is_enabled())
+    page.press("#depth2img_install_button")
+    shows(page, "ckpt is installed", "#depth2img_install_state .depth2img-done")
+
+
+def test_the_trial_checkpoint_is_selected_by_the_hosts_own_means(page: Page):
+    page.open()
+    page.press("#depth2img_install > .label-wrap")
+    page.press("#depth2img_trial_button")
+    selected = page.until(lambda: page.driver.execute_script("return document.body.dataset.selected"))
+    assert selected == "depth2img-trial.safetensors [0123456789]"
+    shows(page, "is being selected", "#depth2img_install_state .depth2img-done")
