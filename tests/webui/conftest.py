@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import shutil
@@ -73,7 +72,7 @@ def _served() -> Iterator[tuple[str, StubServices]]:
     blocks.queue(8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _app, url, _share = blocks.launch(
+        app, url, _share = blocks.launch(
             server_name="127.0.0.1",
             server_port=_free_port(),
             prevent_thread_lock=True,
@@ -81,12 +80,13 @@ def _served() -> Iterator[tuple[str, StubServices]]:
             quiet=True,
             inbrowser=False,
         )
+
+    async def close_client() -> None:
+        await blocks._queue.queue_client.aclose()  # gradio leaves it open
+
+    app.router.on_shutdown.append(close_client)
     yield url, services
     blocks.close(verbose=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # gradio leaves the client of its own queue open
-        del blocks
-        gc.collect()
 
 
 @pytest.fixture
