@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,10 +21,11 @@ from .writing import Listener, PlannedTensor, check_target, write_checked
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Conversion", "convert", "is_needed", "is_schedule"]
+__all__ = ["Conversion", "convert", "is_needed", "is_schedule", "largest"]
 
 TRAINING_ONLY = (EMA, "first_stage_model.loss.", "loss.", "optimizer")
 FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
+HALF_LIMIT = 65520.0  # what is smaller is rounded to 65504, the largest float16
 METADATA_KEY = "depth2img.convert"
 
 
@@ -116,17 +118,24 @@ def _planned(file: TensorFile, name: str, entry: str, half: bool) -> PlannedTens
 
 def _halving(file: TensorFile, name: str, entry: str) -> Callable[[], torch.Tensor]:
     def load() -> torch.Tensor:
-        import torch
-
         whole = file.read(entry)
-        halved = whole.half()
-        if torch.isinf(halved).any() and not torch.isinf(whole).any():
+        if HALF_LIMIT <= largest(whole) < math.inf:
             raise CheckpointError(
-                f"{name} holds {whole.abs().max().item():g}, more than float16 can (65504). Convert without halving."
+                f"{name} holds {largest(whole):g}, more than float16 can (65504). Convert without halving."
             )
-        return halved
+        return whole.half()
 
     return load
+
+
+def largest(tensor: torch.Tensor) -> float:
+    """The largest magnitude in a float32, float64 or bfloat16 tensor, NaN if one is there; needs no memory."""
+    import torch
+
+    if not tensor.numel():
+        return 0.0
+    low, high = torch.aminmax(tensor)
+    return float(torch.maximum(-low, high))
 
 
 def _midas_entries(file: TensorFile) -> tuple[dict[str, str], str]:

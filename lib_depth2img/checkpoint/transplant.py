@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ..errors import CheckpointError
 from ..tensor_file import TensorFile, TensorInfo, open_tensor_file, state_dict_names
 from .contents import INPUT_CONVOLUTION, Contents, contents_of
-from .convert import FLOATS, is_needed, is_schedule
+from .convert import FLOATS, is_needed, is_schedule, largest
 from .inspect import write_yaml_beside
 from .writing import Listener, PlannedTensor, check_target, write_checked
 
@@ -172,7 +172,7 @@ def _adding(
     def load() -> torch.Tensor:
         import torch
 
-        # In place and one after another: the largest tensor takes 0.2 GB, and only two of it are alive at once.
+        # In place and one after another: the largest tensor takes 0.2 GB, and no more than two such are alive at once.
         difference = tuned.read(info.name).to(torch.float32)
         base = original.read(info.name).to(torch.float32)
         sums.base += float(torch.linalg.vector_norm(base)) ** 2
@@ -185,12 +185,10 @@ def _adding(
         del depth
         latent = total[:, : difference.shape[1]] if info.name == INPUT_CONVOLUTION else total
         latent += difference
-        result = total.to(dtype)
-        if not torch.isfinite(result).all():
-            raise CheckpointError(
-                f"The sum for {info.name} is not finite as {info.dtype}; one of the models is broken."
-            )
-        return result
+        if not largest(total) <= torch.finfo(dtype).max:  # NaN is not either
+            raise CheckpointError(f"The sum for {info.name} is not finite as {info.dtype}: a model is broken.")
+        del difference, latent
+        return total.to(dtype)
 
     return load
 
