@@ -42,7 +42,7 @@ class HubSource:
     filename: str
 
     def __str__(self) -> str:
-        return f"huggingface.co/{self.repository}: {self.filename}"
+        return f"Hugging Face {self.repository}: {self.filename}"
 
 
 @dataclass(frozen=True)

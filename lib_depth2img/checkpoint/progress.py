@@ -29,6 +29,22 @@ class Progress:
     rate: float
     seconds_left: float | None
 
+    def __str__(self) -> str:
+        """One line for people, such as "downloading x.ckpt: 1.20 of 5.71 GB, 24.0 MB/s, 3 min 8 s left"."""
+        if self.phase == "waiting":
+            return f"{self.name}: waiting for another installation of it to finish"
+        size = f"{self.done / 1e9:.2f} of {self.total / 1e9:.2f} GB" if self.total else f"{self.done / 1e9:.2f} GB"
+        left = "" if self.seconds_left is None else f", {_duration(self.seconds_left)} left"
+        return f"{self.phase} {self.name}: {size}, {self.rate / 1e6:.1f} MB/s{left}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
 
 class Reporter:
     """Turns byte counts into `Progress` for a listener, a few times a second; raises when the user has cancelled."""

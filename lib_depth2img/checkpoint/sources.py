@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from .progress import Reporter
 
 __all__ = ["Remote", "SourceError", "resolve"]
 
+ASKING_THREAD = "depth2img-hub"
 ANSWER_WITHIN = 15.0  # seconds for the hub to say what it has
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -73,30 +75,23 @@ def _ask_hub(url: str, reporter: Reporter) -> Any:
         except Exception as error:  # noqa: BLE001  # handed to the waiting side; the client's classes change with its version
             answers.put(error)
 
-    with _quiet_hub():
-        threading.Thread(target=ask, name="depth2img-hub", daemon=True).start()
-        end = time.monotonic() + ANSWER_WITHIN
-        while time.monotonic() < end:
-            reporter.check()
-            with suppress(queue.Empty):
-                answer = answers.get(timeout=0.1)
-                if isinstance(answer, Exception):
-                    raise SourceError(_first_line(answer)) from answer
-                return answer
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        handler.addFilter(_not_from_asking)
+    threading.Thread(target=ask, name=ASKING_THREAD, daemon=True).start()
+    end = time.monotonic() + ANSWER_WITHIN
+    while time.monotonic() < end:
+        reporter.check()
+        with suppress(queue.Empty):
+            answer = answers.get(timeout=0.1)
+            if isinstance(answer, Exception):
+                raise SourceError(_first_line(answer)) from answer
+            return answer
     raise SourceError(f"no answer within {ANSWER_WITHIN:.0f} s")
 
 
-@contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Each retry of the client is several lines of log; the reason is in our own message, once."""
-    from huggingface_hub.utils import logging as hub_logging
-
-    before = hub_logging.get_verbosity()
-    hub_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        hub_logging.set_verbosity(before)
+def _not_from_asking(record: logging.LogRecord) -> bool:
+    """A log filter: the client's retries are several lines each, while the reason is in our own message, once."""
+    return record.threadName != ASKING_THREAD
 
 
 def _first_line(error: Exception) -> str:

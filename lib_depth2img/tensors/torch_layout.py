@@ -39,7 +39,10 @@ def read_torch_zip(file: SeekableReader, file_size: int) -> Layout:
             folder = _folder(entries)
             _check_byte_order(archive, entries, folder)
             root = read_pickle(io.BytesIO(_read_entry(archive, f"{folder}/data.pkl")))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, KeyError) as error:
+    except TensorFileError:
+        raise
+    # zipfile lets through whatever a damaged archive makes of its numbers: OSError, struct.error, IndexError and more.
+    except Exception as error:
         raise TensorFileError(f"This torch file is damaged ({error}). Get it again from its source.") from error
 
     def storage_of(reference: StorageRef) -> Storage:
@@ -104,7 +107,7 @@ def _stored_entries(archive: zipfile.ZipFile, file_size: int) -> dict[str, zipfi
                 f"The entry {entry.filename!r:.100} of this zip is compressed or encrypted; torch.save writes neither. "
                 "Unpack the archive: the weights file is probably inside."
             )
-        if entry.file_size != entry.compress_size or entry.header_offset + entry.file_size > file_size:
+        if entry.file_size != entry.compress_size or not 0 <= entry.header_offset <= file_size - entry.file_size:
             raise TensorFileError(
                 f"The entry {entry.filename!r:.100} of this torch file reaches beyond its end; it is cut off."
             )

@@ -41,6 +41,7 @@ class Hub:
         self.authorizations: list[str | None] = []
         self.bytes_sent = 0
         self.pointers: tuple[str, ...] = ()
+        self.bytes_from: str | None = None  # another server's url, as the hub's bytes come from one
         self.released = threading.Event()
         hub = self
 
@@ -110,8 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         digest = served.announced_sha256 or hashlib.sha256(served.body).hexdigest()
         size = len(served.body) if served.announced_size is None else served.announced_size
+        origin = self.server_hub.bytes_from or self.server_hub.url
         facts = {"X-Repo-Commit": "0" * 40, "X-Linked-Size": str(size), "X-Linked-Etag": f'"{digest}"'}
-        self._plain(302, {"Location": f"{self.server_hub.url}/cdn{path}", "ETag": '"pointer"', **facts})
+        self._plain(302, {"Location": f"{origin}/cdn{path}", "ETag": '"pointer"', **facts})
 
     def _send_bytes(self, served: Served) -> None:
         if served.statuses:

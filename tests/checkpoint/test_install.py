@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -20,8 +21,10 @@ import pytest
 from lib_depth2img.checkpoint import download
 from lib_depth2img.checkpoint.catalog import HubSource, UrlSource
 from lib_depth2img.checkpoint.install import Progress, install, install_pair, pair_installed, sha256_of
+from lib_depth2img.cli import main
+from lib_depth2img.commands import install as command
 from lib_depth2img.errors import InstallCancelled, InstallError
-from tests.checkpoint.hub import Served
+from tests.checkpoint.hub import Hub, Served
 
 REPO = Path(__file__).parents[2]
 
@@ -102,11 +105,62 @@ def test_another_file_under_the_name_is_never_touched(hub, catalogued, body, tmp
     assert hashlib.sha256(bytes(len(body))).hexdigest() in str(caught.value)
 
 
-def test_the_token_goes_to_the_hub(hub, catalogued, body, tmp_path, monkeypatch):
+def test_the_token_goes_to_the_hub_and_nowhere_else(hub, catalogued, body, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub.serve("some/repo", "model.ckpt", Served(body))
-    install(catalogued(), tmp_path)
-    assert hub.authorizations[0] == "Bearer hf_secret"
+    other = Hub()
+    hub.bytes_from = other.url
+    other.files = hub.files
+    try:
+        assert install(catalogued(), tmp_path).read_bytes() == body
+    finally:
+        other.close()
+    assert set(hub.authorizations) == {"Bearer hf_secret"}
+    assert other.authorizations == [None]
+
+
+def test_progress_reads_well():
+    assert str(Progress("downloading", "x.ckpt", 1_200_000_000, 5_707_592_867, 24e6, 188)) == (
+        "downloading x.ckpt: 1.20 of 5.71 GB, 24.0 MB/s, 3 min 8 s left"
+    )
+    assert str(Progress("verifying", "x.ckpt", 10**9, None, 0.0, None)) == "verifying x.ckpt: 1.00 GB, 0.0 MB/s"
+    assert str(Progress("downloading", "x.ckpt", 0, 10**9, 1e5, 9999)).endswith("2 h 46 min left")
+    assert "waiting" in str(Progress("waiting", "x.ckpt", 0, None, 0.0, None))
+
+
+def test_the_clients_retries_do_not_fill_the_log(hub, catalogued, tmp_path, capfd):
+    hub.serve("some/repo", "model.ckpt", Served(b"", head_status=503))
+    with pytest.raises(InstallError, match="no answer within 2 s"):
+        install(catalogued(), tmp_path)
+    assert "Retrying" not in capfd.readouterr().err
+
+
+def test_the_command(hub, catalogued, body, tmp_path, monkeypatch, capsys):
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    monkeypatch.setattr(command, "estimator_file", lambda _: catalogued())
+    assert main(["install", "--to", str(tmp_path), "--estimator", "dpt_hybrid"]) == 0
+    output = capsys.readouterr()
+    assert output.out == f"{tmp_path / 'model.ckpt'}\n"
+    assert "licence" in output.err
+    assert "3.00M/3.00M" in output.err
+    assert main(["install", "--to", str(tmp_path), "--estimator", "dpt_hybrid", "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["installed"] == [str(tmp_path / "model.ckpt")]
+
+
+def test_the_command_refuses_in_one_line(hub, tmp_path, capsys):
+    assert main(["install", "--to", str(tmp_path), "--variant", "fp16", "--quiet"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: 512-depth-ema-fp16.safetensors could not be downloaded.")
+    assert str(tmp_path / "512-depth-ema-fp16.safetensors") in error
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--to", "x", "--variant", "huge"], ["--to", "x", "--estimator", "dpt_beit_large_512"]]
+)
+def test_arguments_that_are_refused(arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(["install", *arguments])
+    assert caught.value.code == 2
 
 
 def test_a_plain_address_is_downloaded_through_the_proxy(hub, catalogued, body, tmp_path, monkeypatch):
