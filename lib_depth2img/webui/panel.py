@@ -54,13 +54,13 @@ def build_panel(
     """
     with gr.Accordion(TITLE, open=False, elem_id="depth2img_panel"):
         status = gr.HTML(markup.status_line(services.model()), elem_id="depth2img_status")
-        widgets = _source_rows(services)
+        widgets, about = _source_rows(services)
         note = gr.HTML(elem_id="depth2img_note")
         widgets |= _slider_rows() | _flag_rows(append_by_default)
         preview_ui.build(services, widgets, init_images)
         widgets |= _batch_rows()
         install_ui.build(services)
-        _refresh_button(services, status, widgets["estimator"])
+        _refresh_button(services, status, widgets["estimator"], about)
         gr.HTML(_hints(), visible=False)
     return Panel(widgets, note)
 
@@ -79,7 +79,8 @@ def _widget(name: str, **settings: Any) -> Component:
     return UploadedFile(file_types=_SUFFIXES, **settings)
 
 
-def _source_rows(services: PanelServices) -> dict[str, Component]:
+def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Component]:
+    """The widgets, and where something is said about the chosen estimator."""
     widgets = {"enabled": _widget("enabled"), "source": _widget("source")}
     widgets["image"] = _widget("image", visible=False, height=80)
     widgets["picture"] = gr.Image(
@@ -113,7 +114,7 @@ def _source_rows(services: PanelServices) -> dict[str, Component]:
         queue=False,
         show_progress="hidden",
     )
-    return widgets
+    return widgets, about
 
 
 def _slider_rows() -> dict[str, Component]:
@@ -151,16 +152,17 @@ def _batch_rows() -> dict[str, Component]:
     return {"batch_folder": folder, "batch_missing": missing}
 
 
-def _refresh_button(services: PanelServices, status: Component, estimator: Component) -> None:
+def _refresh_button(services: PanelServices, status: Component, estimator: Component, about: Component) -> None:
     """Pressed by depth2img.js when the page is loaded and when the checkpoint has changed: works without --api."""
     button = gr.Button("Refresh Depth2Img", visible=False, elem_id="depth2img_refresh")
     button.do_not_save_to_config = True  # modules/ui_loadsave.py:53
 
-    def refresh() -> tuple[str, Any]:
+    def refresh(chosen: str) -> tuple[str, Any, str]:
         names = [entry.name for entry in services.estimators()]
-        return markup.status_line(services.model(), asked=True), gr.Dropdown.update(choices=names)
+        line = markup.status_line(services.model(), asked=True)
+        return line, gr.Dropdown.update(choices=names), _estimator_note(services, chosen)
 
-    button.click(refresh, outputs=[status, estimator], queue=False, show_progress="hidden")
+    button.click(refresh, [estimator], [status, estimator, about], queue=False, show_progress="hidden")
 
 
 def _visible_for(source_label: str) -> list[Any]:

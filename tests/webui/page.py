@@ -31,13 +31,14 @@ class StubServices:
     estimated: list[str] = field(default_factory=list)
     requests: list[Depth2ImgRequest] = field(default_factory=list)
     install_seconds: float = 0.5
+    estimator_note: str = "Inside the loaded depth model; nothing to download."
 
     def model(self) -> ModelStatus:
         return ModelStatus(self.checkpoint, self.is_depth_model)
 
     def estimators(self) -> Sequence[EstimatorStatus]:
         return (
-            EstimatorStatus("checkpoint", ready=True, note="Inside the loaded depth model; nothing to download."),
+            EstimatorStatus("checkpoint", ready=True, note=self.estimator_note),
             EstimatorStatus("dpt_hybrid", ready=True, note="Weights in the models folder."),
             EstimatorStatus(
                 "dpt_large", ready=False, note="Its weights (1.38 GB, MIT) are not here yet; install them below."

@@ -73,6 +73,12 @@ def test_the_status_line_tells_the_checkpoint(page: Page):
     shows(page, "Depth model loaded: 512-depth-ema.safetensors", "#depth2img_status")
 
 
+def test_the_estimators_note_is_as_of_now_and_not_of_when_the_panel_was_built(page: Page):
+    page.services.estimator_note = "No depth model is loaded."
+    page.open()
+    shows(page, "No depth model is loaded.", "#depth2img_estimator_note")
+
+
 def test_the_source_decides_which_rows_are_seen(page: Page):
     page.open()
     rows = ("#depth2img_image", "#depth2img_picture", "#depth2img_estimator")
