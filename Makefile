@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.10 python3.11 python3; do $$p -c 'import sys;
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: test test-webui lint types suite benchmark clean
+.PHONY: test test-webui lint types suite browser benchmark clean
 
 test: lint types suite
 
@@ -15,11 +15,18 @@ lint: $(VENV)/.ready
 types: $(VENV)/.ready
 	$(RUN) -m mypy
 
-suite: $(VENV)/.ready
+suite: $(VENV)/.ready browser
 	$(RUN) -m pytest
 
+# The panel is tested in a real browser; where this may install one, it does.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+		&& apt-get install -y -qq chromium chromium-driver >/dev/null; } || { \
+		echo "The panel's tests need Chromium with its driver (Debian: apt install chromium chromium-driver)." >&2; exit 1; }
+
 # The third tier: WEBUI_ROOT=/path/to/stable-diffusion-webui (v1.10.1, with its venv). It is started, driven and stopped.
-test-webui: $(VENV)/.ready
+test-webui: $(VENV)/.ready browser
 	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) -m pytest tests/host
 
 benchmark: $(VENV)/.ready

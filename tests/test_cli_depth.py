@@ -1,0 +1,152 @@
+"""``python -m lib_depth2img depth``, as typed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from lib_depth2img import DepthEstimator
+from lib_depth2img.cli import main
+from lib_depth2img.midas.presets import PRESETS
+
+ROOT = Path(__file__).parents[1]
+SMALL = "midas_v21_small"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Random weights; the last bias is high enough for the nearness not to be cut at zero."""
+    torch.manual_seed(0)
+    network = PRESETS[SMALL].build()
+    with torch.no_grad():
+        network.scratch.output_conv[4].bias.fill_(10.0)
+    path = tmp_path_factory.mktemp("weights") / "midas_v21_small-70d6b9c8.pt"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path) -> list[Path]:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    paths = [folder / "a.png", folder / "b.jpg", folder / "c.png"]
+    Image.fromarray(data.astronaut()[:192, :256]).save(paths[0])
+    Image.fromarray(data.coffee()[:200, :100]).save(paths[1])
+    Image.fromarray(data.astronaut()[:192, 100:356]).save(paths[2])
+    return paths
+
+
+@pytest.fixture
+def run(weights):
+    """Type ``depth ARGUMENTS`` with the random weights; gives the exit code."""
+    return lambda *arguments: main(["depth", "--estimator", SMALL, "--weights", str(weights), *map(str, arguments)])
+
+
+def test_npy_is_the_nearness_exactly_as_estimated(run, pictures, weights, tmp_path):
+    assert run(pictures[0], "-o", tmp_path / "x.npy") == 0
+    got = np.load(tmp_path / "x.npy")
+    assert got.shape == (192, 256)
+    assert got.dtype == np.float32
+    (estimate,) = DepthEstimator(SMALL, weights=weights).estimate([Image.open(pictures[0])])
+    np.testing.assert_array_equal(got, estimate.resized((256, 192)).values)
+    assert got.std() > 0
+
+
+def test_png_is_16_bit_at_the_pictures_size_and_spans_the_range(run, pictures, tmp_path):
+    assert run(pictures[1], "-o", tmp_path / "x.png") == 0
+    got = cv2.imread(str(tmp_path / "x.png"), cv2.IMREAD_UNCHANGED)
+    assert got.shape == (200, 100)
+    assert got.dtype == np.uint16
+    assert got.min() == 0
+    assert got.max() == 65535
+
+
+def test_bits_colour_and_adjustments(run, pictures, tmp_path):
+    assert run(pictures[0], "-o", tmp_path / "8.png", "--bits", 8) == 0
+    assert cv2.imread(str(tmp_path / "8.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint8
+    assert run(pictures[0], "-o", tmp_path / "c.png", "--colormap", "inferno") == 0
+    assert cv2.imread(str(tmp_path / "c.png"), cv2.IMREAD_UNCHANGED).shape == (192, 256, 3)
+    assert run(pictures[0], "-o", tmp_path / "plain.png") == 0
+    assert run(pictures[0], "-o", tmp_path / "inverted.png", "--invert") == 0
+    plain, inverted = (
+        cv2.imread(str(tmp_path / f"{name}.png"), cv2.IMREAD_UNCHANGED).astype(int) for name in ("plain", "inverted")
+    )
+    assert np.corrcoef(plain.ravel(), inverted.ravel())[0, 1] < -0.999
+    assert run(pictures[0], "-o", tmp_path / "levels.png", "--far", 0.4, "--near", 0.6) == 0
+    levels = cv2.imread(str(tmp_path / "levels.png"), cv2.IMREAD_UNCHANGED)
+    assert (levels == 0).mean() > (plain == 0).mean()
+
+
+def test_several_and_a_folder_go_to_a_folder_with_a_progress_bar(run, pictures, tmp_path, capsys):
+    assert run(*pictures, "-o", tmp_path / "maps") == 0
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["a.png", "b.png", "c.png"]
+    assert "3/3" in capsys.readouterr().err
+    (pictures[0].parent / "notes.txt").write_text("not a picture")
+    assert run(pictures[0].parent, "-o", tmp_path / "again", "--quiet") == 0
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["a.png", "b.png", "c.png"]
+    assert capsys.readouterr().err.count("3/3") == 0
+    for name in ("a", "b", "c"):
+        assert (tmp_path / "maps" / f"{name}.png").read_bytes() == (tmp_path / "again" / f"{name}.png").read_bytes()
+
+
+def test_one_bad_picture_does_not_lose_the_others(run, pictures, tmp_path, capsys):
+    pictures[1].write_bytes(b"\xff\xd8\xff\xe0 cut off")
+    assert run(pictures[0].parent, "-o", tmp_path / "maps", "--quiet") == 2
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["a.png", "c.png"]
+    assert "b.jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{a}", "-o", "{out}/x.png", "--far", "2"], "far is 2.0; it has to be a number from 0 to 1"),
+        (["{a}", "-o", "{out}/x.png", "--far", "0.9", "--near", "0.1"], "far has to be below near"),
+        (["{a}", "-o", "{out}/x.gif"], "x.gif ends in '.gif'; a depth map is saved as one of .png"),
+        (["{a}", "-o", "{out}/none/x.png"], "x.png cannot be written"),
+        (["{out}/none.png", "-o", "{out}/x.png"], "none.png"),
+        (["{out}", "-o", "{out}/maps"], "holds no pictures"),
+        (["{a}", "{a2}", "-o", "{out}/x.png"], "2 pictures do not go into the one file"),
+        (["{a}", "{other}/a.jpg", "-o", "{out}/maps"], "Several pictures are called a"),
+        (["{a}", "-o", "{out}/x.png", "--device", "cuda:99"], "use cpu"),
+        (["{a}", "-o", "{out}/x.png", "--precision", "float16"], "float16 does not run on a CPU"),
+        (["{a}", "-o", "{out}/x.png", "--weights", "{a}"], "a.png: Not a weights file"),
+        (["{a}", "-o", "{out}/x.png", "--weights", "{out}/none.pt"], "There are no weights of midas_v21_small at"),
+        (["{a}", "-o", "{out}/x.png", "--estimator", "dpt_hybrid"], "does not fit dpt_hybrid"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, said, run, pictures, tmp_path, capsys):
+    out, other = tmp_path / "out", tmp_path / "other"
+    out.mkdir()
+    other.mkdir()
+    Image.open(pictures[0]).convert("RGB").save(other / "a.jpg")
+    places = {"a": pictures[0], "a2": pictures[2], "out": out, "other": other}
+    assert run(*(argument.format(**places) for argument in arguments)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert said in error
+    assert list(out.iterdir()) == []
+
+
+def test_as_a_program(pictures, weights, tmp_path):
+    command = [sys.executable, "-m", "lib_depth2img", "depth", str(pictures[0]), "-o", str(tmp_path / "x.png")]
+    done = subprocess.run(
+        [*command, "--estimator", SMALL, "--weights", str(weights)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert (tmp_path / "x.png").stat().st_size > 0
+    done = subprocess.run([*command, "--weights", "none.pt"], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "install --estimator dpt_hybrid --to" in done.stderr
