@@ -143,7 +143,7 @@ def randomise(model: Any, seed: int) -> None:
                 parameter.normal_(0, 0.05, generator=generator)
         # A fresh VAE would draw its latents with a spread of one, from no seed; a trained one hardly spreads.
         model.first_stage_model.quant_conv.weight[4:].zero_()
-        model.first_stage_model.quant_conv.bias[4:].fill_(-20)
+        model.first_stage_model.quant_conv.bias[4:].fill_(-30)
         # The host divides by the mean of the text embedding (sd_emphasis.py:49-50), which a fresh LayerNorm makes zero.
         model.cond_stage_model.model.ln_final.bias.normal_(0.1, 0.02, generator=generator)
 

@@ -106,10 +106,10 @@ def depth(body: DepthRequest) -> DepthResponse:
         request = Depth2ImgRequest.from_mapping(fields | {"source": "image", "image": body.image})
         assert request.image is not None, "from_mapping refuses a source without its image"
         picture = request.image.content
-        depth_map = services.estimate(picture, request.estimator).adjusted(request.adjustments).resized(picture.size)
-    width, height = depth_map.size
+        depth_map = services.estimate(picture, request.estimator).adjusted(request.adjustments).scaled()
+    width, height = picture.size
     return DepthResponse(
-        depth_map=base64.b64encode(encode_png(depth_map)).decode(),
+        depth_map=base64.b64encode(encode_png(depth_map.resized(picture.size))).decode(),
         width=width,
         height=height,
         estimator=request.estimator,

@@ -65,7 +65,7 @@ def _save(generation: Generation, processed: Any) -> None:
 def _full_size(generation: Generation) -> list[DepthMap]:
     """The maps at the size of the pictures they are of, so that one can be handed in again instead of an estimate."""
     return [
-        depth_map.resized(_bounded(size))
+        depth_map.scaled().resized(_bounded(size))
         for depth_map, size in zip(generation.depth_maps, generation.sizes, strict=True)
     ]
 

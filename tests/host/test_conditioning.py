@@ -82,7 +82,7 @@ def test_the_depth_map_decides_the_picture(webui: WebUI, photograph: Image.Image
     first = picture_of(webui.img2img(photograph, depth2img=depth_map(one)))
     again = picture_of(webui.img2img(photograph, depth2img=depth_map(one)))
     different = picture_of(webui.img2img(photograph, depth2img=depth_map(other)))
-    assert (first == again).all()
+    assert np.abs(first - again).max() <= 1  # the host draws the init latent without a seed, within 1e-6
     assert np.abs(first - different).max() > 2
 
 

@@ -1,0 +1,149 @@
+"""This extension's own routes on a FastAPI app, with the host's exception handler behind them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from PIL import Image
+
+from lib_depth2img import __version__
+from lib_depth2img.webui import api, panel_services
+from lib_depth2img.webui.panel_services import HostServices
+from tests.webui.hooks.conftest import halves
+from tests.webui.hooks.stand_in import Host
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
+
+
+def handle_exception(_request: Request, error: Exception) -> JSONResponse:
+    """modules/api/api.py:167-179."""
+    body = {"error": type(error).__name__, "detail": vars(error).get("detail", ""), "errors": str(error)}
+    return JSONResponse(status_code=vars(error).get("status_code", 500), content=body)
+
+
+@pytest.fixture
+def client(host: Host, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    from lib_depth2img.webui import estimators
+
+    monkeypatch.setattr(panel_services, "ESTIMATORS", estimators.ESTIMATORS)
+    return served(host)
+
+
+def served(_host: Host) -> TestClient:
+    app = FastAPI()
+    app.add_exception_handler(Exception, handle_exception)
+    api.add_routes(None, app)
+    return TestClient(app, raise_server_exceptions=False)
+
+
+def encoded(picture: Image.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def decoded(text: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+
+
+def test_status(host: Host, client: TestClient) -> None:
+    status = client.get("/depth2img/status").json()
+    assert status["version"] == __version__
+    assert status["checkpoint"] == "depth.safetensors"
+    assert status["is_depth_model"] is True
+    assert status["pair_installed"] is False
+    ready = {entry["name"]: entry["ready"] for entry in status["estimators"]}
+    assert ready["checkpoint"]
+    assert not ready["dpt_hybrid"]
+
+
+def test_status_while_nothing_is_loaded(host: Host, client: TestClient) -> None:
+    host.load(None)
+    status = client.get("/depth2img/status").json()
+    assert status["checkpoint"] is None
+    assert status["is_depth_model"] is False
+
+
+def test_depth_has_sixteen_bits_and_the_pictures_size(host: Host, client: TestClient) -> None:
+    gradient = Image.linear_gradient("L").resize((90, 120)).convert("RGB")
+    reply = client.post("/depth2img/depth", json={"image": encoded(gradient)}).json()
+    assert (reply["width"], reply["height"], reply["estimator"]) == (90, 120, "checkpoint")
+    values = decoded(reply["depth_map"])
+    assert values.shape == (120, 90)
+    assert values[0].max() < 2000
+    assert values[-1].min() > 63000
+    inverted = client.post("/depth2img/depth", json={"image": encoded(gradient), "invert": True}).json()
+    assert np.abs(65535 - decoded(inverted["depth_map"]).astype(int) - values).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"image": "bm90aGluZw=="}, "image"),
+        ({"image": "/etc/passwd"}, "image"),
+        ({"image": encoded(halves((8, 8))), "gamma": 0}, "gamma"),
+        ({"image": encoded(halves((8, 8))), "gama": 1}, "gama"),
+        ({"image": encoded(halves((8, 8))), "estimator": "magic"}, "estimator"),
+        ({"image": encoded(halves((8, 8))), "estimator": "dpt_large"}, "install --estimator dpt_large"),
+    ],
+    ids=["undecodable", "path", "range", "unknown", "estimator", "not there"],
+)
+def test_refusals_are_422_with_a_reason(client: TestClient, body: dict[str, Any], said: str) -> None:
+    reply = client.post("/depth2img/depth", json=body)
+    assert reply.status_code == 422
+    assert said in reply.json()["detail"]
+
+
+def test_no_body_is_422_too(client: TestClient) -> None:
+    assert client.post("/depth2img/depth", json={}).status_code == 422
+
+
+def test_it_waits_for_a_running_generation(host: Host, client: TestClient) -> None:
+    answered = threading.Event()
+
+    def call() -> None:
+        client.post("/depth2img/depth", json={"image": encoded(halves((8, 8)))})
+        answered.set()
+
+    with host.modules.call_queue.queue_lock:
+        caller = threading.Thread(target=call)
+        caller.start()
+        assert not answered.wait(1)
+    caller.join(60)
+    assert answered.is_set()
+
+
+def test_inside_a_generation_it_does_not(host: Host, client: TestClient) -> None:
+    with host.modules.call_queue.queue_lock:
+        assert HostServices(in_queue=True).estimate(halves((8, 8)).convert("RGB"), "checkpoint").size == (384, 384)
+
+
+def test_the_hosts_credentials(host: Host) -> None:
+    host.modules.shared.cmd_opts.api_auth = "ada:one,bob:two"
+    client = served(host)
+    assert client.get("/depth2img/status").status_code == 401
+    for credentials in (("ada", "two"), ("eve", "one"), ("ada", "")):
+        assert client.get("/depth2img/status", auth=credentials).status_code == 401
+    assert client.get("/depth2img/status", auth=("bob", "two")).status_code == 200
+    assert client.post("/depth2img/depth", json={"image": ""}).status_code == 401
+
+
+def test_no_routes_without_the_hosts_api(host: Host) -> None:
+    host.modules.shared.cmd_opts.api = False
+    assert served(host).get("/depth2img/status").status_code == 404
+
+
+def test_documented(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert paths["/depth2img/depth"]["post"]["summary"]
+    assert paths["/depth2img/status"]["get"]["responses"]["200"]

@@ -1,0 +1,185 @@
+"""What the host builds for ``depth_model``, and the yaml of a checkpoint that has none."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from lib_depth2img.checkpoint.configuration import PAIR_YAML, beside, describes_depth_model
+from lib_depth2img.errors import EstimatorError, WeightsError
+from lib_depth2img.midas.presets import PRESETS
+from lib_depth2img.webui import depth_stage
+from lib_depth2img.webui import host as facade
+from lib_depth2img.webui.depth_stage import HostDepthStage
+from tests.webui.hooks.stand_in import Host
+
+PRESET, FILE = "midas_v21_small", "midas_v21_small-70d6b9c8.pt"
+
+
+@pytest.fixture(scope="session")
+def published() -> dict[str, torch.Tensor]:
+    """A state dict as MiDaS publishes it, with random weights."""
+    torch.manual_seed(0)
+    network = PRESETS[PRESET].build().eval()
+    with torch.no_grad():
+        for parameter in network.scratch.output_conv.parameters():
+            parameter.abs_()
+    return network.state_dict()
+
+
+@pytest.fixture
+def midas_file(host: Host, published: dict[str, torch.Tensor]) -> Path:
+    path = host.folder / "models" / "midas" / FILE
+    path.parent.mkdir(parents=True)
+    torch.save(published, path)
+    return path
+
+
+@pytest.fixture
+def picture() -> torch.Tensor:
+    return torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def wanted(published: dict[str, torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
+    network = PRESETS[PRESET].build().eval()
+    network.load_state_dict(published)
+    with torch.no_grad():
+        result: torch.Tensor = network(picture)
+    return result[:, None]
+
+
+def loaded(published: dict[str, torch.Tensor] | None) -> nn.Module:
+    """A model with the stage in it, loaded as the host does it: not strict (sd_models.py:433)."""
+    model = nn.Module()
+    model.depth_model = HostDepthStage(PRESET)
+    state_dict = {f"depth_model.model.{name}": tensor for name, tensor in (published or {}).items()}
+    model.load_state_dict(state_dict, strict=False)
+    return model
+
+
+class TestWeights:
+    def test_that_came_with_the_checkpoint(
+        self, host: Host, published: dict[str, torch.Tensor], picture: torch.Tensor
+    ) -> None:
+        assert torch.allclose(loaded(published).depth_model(picture), wanted(published, picture), rtol=1e-4)
+
+    def test_that_did_not_come_from_the_models_folder(
+        self, host: Host, midas_file: Path, published: dict[str, torch.Tensor], picture: torch.Tensor
+    ) -> None:
+        stage = loaded(None).depth_model
+        for parameter in stage.parameters():
+            parameter.data.zero_()  # as the host leaves what the checkpoint lacks
+        assert torch.allclose(stage(picture), wanted(published, picture), rtol=1e-4)
+
+    def test_under_any_published_name(
+        self, host: Host, midas_file: Path, picture: torch.Tensor, published: dict[str, torch.Tensor]
+    ) -> None:
+        midas_file.rename(midas_file.with_name("midas_v21_small_256.pt"))
+        assert torch.allclose(loaded(None).depth_model(picture), wanted(published, picture), rtol=1e-4)
+
+    def test_that_are_nowhere(self, host: Host, picture: torch.Tensor) -> None:
+        stage = loaded(None).depth_model
+        with pytest.raises(EstimatorError) as caught:
+            stage(picture)
+        assert f"python -m lib_depth2img install --estimator {PRESET} --to {host.folder}" in str(caught.value)
+
+    def test_of_another_network(self, host: Host, midas_file: Path, picture: torch.Tensor) -> None:
+        torch.save({"pretrained.other": torch.zeros(3)}, midas_file)
+        with pytest.raises(WeightsError, match="does not fit"):
+            loaded(None).depth_model(picture)
+
+    def test_in_the_dtype_the_host_loaded_it_with(self, host: Host, midas_file: Path) -> None:
+        stage = loaded(None).depth_model.to(torch.bfloat16)
+        assert {parameter.dtype for parameter in stage.prepare().parameters()} == {torch.bfloat16}
+
+    @pytest.mark.parametrize("inside", [True, False])
+    def test_rounded_to_eight_bits_are_read_again(
+        self, host: Host, midas_file: Path, published: dict[str, torch.Tensor], picture: torch.Tensor, inside: bool
+    ) -> None:
+        """What sd_models.py:502-512 does with every Conv2d and Linear when FP8 storage is on."""
+        checkpoint = host.folder / "depth.safetensors"
+        save_file({f"depth_model.model.{name}": tensor for name, tensor in published.items()}, checkpoint)
+        stage = loaded(published if inside else None).depth_model
+        for module in stage.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(torch.float8_e4m3fn)
+        assert torch.allclose(stage(picture), wanted(published, picture), rtol=1e-4)
+
+
+class TestPatches:
+    @pytest.fixture(autouse=True)
+    def midas_api(self) -> Iterator[Any]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield importlib.import_module("ldm.modules.midas.api")
+
+    def test_stability_builds_this_stage(self, host: Host, midas_api: Any) -> None:
+        original = midas_api.MiDaSInference
+        depth_stage.install()
+        depth_stage.install()
+        assert midas_api.MiDaSInference is HostDepthStage
+        facade.undo_patches()
+        assert midas_api.MiDaSInference is original
+
+
+def sd2_depth_model(*, midas: bool = False, channels: int = 5, context_dim: int = 1024) -> dict[str, torch.Tensor]:
+    """What of an SD2 checkpoint's names and shapes the decision hangs on."""
+    shapes = {
+        "model.diffusion_model.input_blocks.0.0.weight": (320, channels, 3, 3),
+        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, context_dim),
+    }
+    if midas:
+        with torch.device("meta"):
+            stage = PRESETS["dpt_hybrid"].build()
+        shapes |= {f"depth_model.model.{name}": tuple(value.shape) for name, value in stage.state_dict().items()}
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+class TestYaml:
+    @pytest.fixture
+    def info(self, host: Host) -> SimpleNamespace:
+        depth_stage.install()
+        return SimpleNamespace(filename=str(host.folder / "fine-tune.safetensors"))
+
+    def find(self, host: Host, state_dict: dict[str, torch.Tensor], info: Any) -> Any:
+        return host.modules.sd_models_config.find_checkpoint_config(state_dict, info)
+
+    @pytest.mark.parametrize("midas", [True, False])
+    def test_is_written_beside_a_depth_model_that_has_none(
+        self, host: Host, info: SimpleNamespace, midas: bool
+    ) -> None:
+        found = self.find(host, sd2_depth_model(midas=midas), info)
+        assert found == str(beside(info.filename))
+        assert describes_depth_model(Path(found))
+        assert Path(found).read_text() == PAIR_YAML.read_text()
+
+    def test_that_fits_is_left_to_the_host(self, host: Host, info: SimpleNamespace) -> None:
+        beside(info.filename).write_text(PAIR_YAML.read_text() + "# mine\n")
+        assert self.find(host, sd2_depth_model(), info) == "the host's guess"
+        assert beside(info.filename).read_text().endswith("# mine\n")
+
+    def test_that_does_not_fit_is_passed_over_and_kept(self, host: Host, info: SimpleNamespace) -> None:
+        beside(info.filename).write_text("model: {target: something.else}\n")
+        assert self.find(host, sd2_depth_model(), info) == str(PAIR_YAML)
+        assert beside(info.filename).read_text() == "model: {target: something.else}\n"
+
+    def test_that_cannot_be_written_comes_from_the_package(self, host: Host, info: SimpleNamespace) -> None:
+        info.filename = str(host.folder / "no such folder" / "fine-tune.safetensors")
+        assert self.find(host, sd2_depth_model(), info) == str(PAIR_YAML)
+
+    @pytest.mark.parametrize("other", [{"channels": 4}, {"channels": 9}, {"context_dim": 768}])
+    def test_other_models_are_the_hosts(self, host: Host, info: SimpleNamespace, other: dict[str, int]) -> None:
+        assert self.find(host, sd2_depth_model(**other), info) == "the host's guess"  # type: ignore[arg-type]
+        assert not beside(info.filename).exists()
+
+    def test_without_a_file_it_is_the_hosts(self, host: Host, info: SimpleNamespace) -> None:
+        assert self.find(host, sd2_depth_model(), None) == "the host's guess"

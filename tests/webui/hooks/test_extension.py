@@ -1,0 +1,147 @@
+"""Hooking in and out, and the files that the host runs itself."""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import runpy
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lib_depth2img.errors import InstallError
+from lib_depth2img.webui import extension
+from lib_depth2img.webui import host as facade
+from tests.webui.hooks.stand_in import Host, Processing, Txt2Img
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def places(host: Host) -> dict[str, Any]:
+    """Every function of the host that may be replaced."""
+    import ldm.modules.midas.api
+
+    modules = host.modules
+    return {
+        "midas": ldm.modules.midas.api.MiDaSInference,
+        "find_config": modules.sd_models_config.find_checkpoint_config,
+        "unload": modules.sd_models.unload_model_weights,
+        "split_grid": modules.images.split_grid,
+        "process_batch": modules.img2img.process_batch,
+        "txt2img_init": Txt2Img.init,
+        "txt2img_conditioning": Processing.txt2img_image_conditioning,
+    }
+
+
+class TestRegister:
+    def test_twice_is_once_and_unregistering_restores_all(self, host: Host) -> None:
+        before = places(host)
+        extension.register()
+        once = places(host)
+        assert all(once[name] is not before[name] for name in before)
+        extension.register()
+        assert {name: once[name].__qualname__ for name in once} == {
+            name: place.__qualname__ for name, place in places(host).items()
+        }
+        extension.unregister()
+        assert places(host) == before
+        extension.unregister()
+        assert places(host) == before
+
+    def test_the_way_back_is_known_before_anything_is_done(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail() -> None:
+            raise RuntimeError("half-way")
+
+        monkeypatch.setattr(extension.tiles, "install", fail)
+        before = places(host)
+        with pytest.raises(RuntimeError):
+            extension.register()
+        (unregister,) = host.callbacks["on_script_unloaded"]
+        unregister()
+        assert places(host) == before
+
+    def test_replacing_what_is_replaced_already(self, host: Host) -> None:
+        owner = type("Owner", (), {"name": "host"})
+        for _ in range(3):
+            facade.patch(owner, "name", lambda original: f"mine over {original}")
+        assert owner.name == "mine over host"
+        facade.undo_patches()
+        assert owner.name == "host"
+
+
+class TestInstallFlag:
+    def run(self, host: Host, monkeypatch: pytest.MonkeyPatch, **flags: Any) -> list[str]:
+        asked: list[str] = []
+
+        def download(file: Any, **_: Any) -> str:
+            asked.append(file.name)
+            raise InstallError("no source had it")
+
+        vars(host.modules.shared.cmd_opts).update(flags)
+        monkeypatch.setattr(extension, "download_file", download)
+        extension._install_as_asked(None, None)
+        for thread in threading.enumerate():
+            if thread.name == extension._THREAD:
+                thread.join(10)
+        return asked
+
+    def test_nothing_is_fetched_unless_asked_for(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.run(host, monkeypatch) == []
+        assert self.run(host, monkeypatch, depth2img_install=None) == []
+
+    def test_a_failure_is_told_and_the_host_goes_on(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(host, monkeypatch, depth2img_install="fp16") == ["512-depth-ema-fp16.safetensors"]
+        assert "no source had it" in capsys.readouterr().out
+
+    def test_no_download_sd_model_is_honoured(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(host, monkeypatch, depth2img_install="ckpt", no_download_sd_model=True) == []
+        assert "--no-download-sd-model" in capsys.readouterr().out
+
+
+class TestFilesOfTheHostsContract:
+    @pytest.mark.parametrize(
+        ("arguments", "value"),
+        [([], None), (["--depth2img-install"], "ckpt"), (["--depth2img-install", "fp16"], "fp16")],
+    )
+    def test_preload_adds_the_flag(self, arguments: list[str], value: str | None) -> None:
+        parser = argparse.ArgumentParser()
+        runpy.run_path(str(ROOT / "preload.py"))["preload"](parser)
+        assert parser.parse_args(arguments).depth2img_install == value
+
+    @pytest.mark.parametrize("installed", [True, False])
+    def test_install_adds_what_is_missing_and_replaces_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, installed: bool
+    ) -> None:
+        """modules/launch_utils.py:96 and 135: what an extension's install.py is given."""
+        commands: list[str] = []
+        launch = SimpleNamespace(
+            is_installed=lambda package: installed or package != "timm",
+            run_pip=lambda command, _description: commands.append(command),
+        )
+        monkeypatch.setitem(sys.modules, "launch", launch)
+        runpy.run_path(str(ROOT / "install.py"))
+        assert commands == ([] if installed else ["install --no-deps timm"])
+
+    def test_metadata_names_the_extension(self) -> None:
+        metadata = configparser.ConfigParser()
+        metadata.read(ROOT / "metadata.ini")
+        assert metadata["Extension"]["Name"] == "sd-webui-depth2img"
+
+    def test_the_entry_shows_one_script_to_the_host(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        """scripts.py:500-508 registers every Script class it finds in the module."""
+        monkeypatch.setattr(extension, "register", lambda: None)
+        names = runpy.run_path(str(ROOT / "scripts" / "depth2img.py"))
+        found = [
+            value
+            for value in names.values()
+            if isinstance(value, type) and issubclass(value, host.modules.scripts.Script)
+        ]
+        assert [each.__name__ for each in found] == ["Depth2ImgScript"]
