@@ -90,7 +90,7 @@ def convert(
             midas = stack.enter_context(open_tensor_file(add_midas))
             entries, preset = _midas_entries(midas)
             parts += [(midas, name, entry) for name, entry in entries.items()]
-        planned = [_planned(origin, name, entry, half) for origin, name, entry in parts]
+        planned = [_planned(origin, name, entry, half=half) for origin, name, entry in parts]
         result = Conversion(
             out=out,
             tensors=len(planned),
@@ -100,7 +100,7 @@ def convert(
             midas_added=preset,
             notes=notes,
         )
-        write_checked(out, planned, _metadata(file, result, half), listener)
+        write_checked(out, planned, metadata=_metadata(file, result, half=half), listener=listener)
     return replace(result, yaml=write_yaml_beside(out))
 
 
@@ -108,7 +108,7 @@ def _becomes_half(name: str, info: TensorInfo) -> bool:
     return info.dtype in FLOATS - {"float16"} and not is_schedule(name)
 
 
-def _planned(file: TensorFile, name: str, entry: str, half: bool) -> PlannedTensor:
+def _planned(file: TensorFile, name: str, entry: str, *, half: bool) -> PlannedTensor:
     info = replace(file[entry], name=name)
     if not half or not _becomes_half(name, info):
         return PlannedTensor(info, lambda: file.read(entry))
@@ -160,6 +160,6 @@ def _dropped(file: TensorFile) -> dict[str, int]:
     return {**groups, **({"training state": outside} if outside else {})}
 
 
-def _metadata(file: TensorFile, result: Conversion, half: bool) -> dict[str, str]:
+def _metadata(file: TensorFile, result: Conversion, *, half: bool) -> dict[str, str]:
     record = {"from": file.path.name, "half": half, "dropped": result.dropped, "midas_added": result.midas_added}
     return {"format": "pt", **file.metadata, METADATA_KEY: json.dumps(record)}

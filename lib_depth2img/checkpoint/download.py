@@ -85,8 +85,8 @@ def _stream(remote: Remote, part: Path, reporter: Reporter) -> None:
     timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
     try:
         with requests.get(remote.url, headers=headers, stream=True, timeout=timeout) as response:
-            start, total = _accept(response, have, remote.nbytes, part)
-            done = _write_body(response, part, start, total, reporter)
+            start, total = _accept(response, part, have=have, nbytes=remote.nbytes)
+            done = _write_body(response, part, reporter, start=start, total=total)
     except requests.RequestException as error:
         raise _BrokenOffError(f"{type(error).__name__} from {_host(remote.url)}") from error
     if total is not None and done < total:
@@ -97,7 +97,7 @@ def _host(url: str) -> str:
     return url.split("/")[2] if url.count("/") >= 2 else url
 
 
-def _accept(response: requests.Response, have: int, nbytes: int | None, part: Path) -> tuple[int, int | None]:
+def _accept(response: requests.Response, part: Path, *, have: int, nbytes: int | None) -> tuple[int, int | None]:
     """Where the body starts and where the whole file ends, as this response says.
 
     A server that ignores Range answers 200 and starts from the beginning.
@@ -129,7 +129,7 @@ def _content_length(response: requests.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _write_body(response: requests.Response, part: Path, start: int, total: int | None, reporter: Reporter) -> int:
+def _write_body(response: requests.Response, part: Path, reporter: Reporter, *, start: int, total: int | None) -> int:
     """Append the body from `start`; each chunk is handed to the system at once, so that a killed process loses none."""
     done = start
     with _opened(part) as file:

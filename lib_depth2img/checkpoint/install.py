@@ -49,7 +49,7 @@ def install(
     with _lock(part.with_suffix(".lock"), reporter):
         if target.exists():  # whoever held the lock has brought it in
             return _kept(file, target, reporter)
-        _download(file, part, target, reporter)
+        _download(file, part, reporter)
         part.replace(target)
     return target
 
@@ -152,16 +152,16 @@ def _lock(path: Path, reporter: Reporter) -> Iterator[None]:
         path.unlink()
 
 
-def _download(file: CatalogFile, part: Path, target: Path, reporter: Reporter) -> None:
+def _download(file: CatalogFile, part: Path, reporter: Reporter) -> None:
     tried: list[str] = []
     for source in file.sources:
         try:
-            return _download_from(source, file, part, reporter)
+            return _download_from(source, file, part, reporter=reporter)
         except SourceError as error:
             tried.append(f"{source} ({error})")
     raise InstallError(
         f"{file.name} could not be downloaded. Tried: {'; '.join(tried)}. "
-        f"By hand: get it in any way, save it as {target}, and run the same command again to verify it. "
+        f"By hand: get it in any way, save it as {part.with_name(file.name)}, and install again, which verifies it. "
         f"Its sha256 must be {file.sha256}, its size {_size_text(file)}."
     )
 
@@ -170,7 +170,7 @@ def _size_text(file: CatalogFile) -> str:
     return f"{file.nbytes:,} bytes" if file.nbytes is not None else f"about {file.about_bytes / 1e9:.2f} GB"
 
 
-def _download_from(source: HubSource | UrlSource, file: CatalogFile, part: Path, reporter: Reporter) -> None:
+def _download_from(source: HubSource | UrlSource, file: CatalogFile, part: Path, *, reporter: Reporter) -> None:
     remote = resolve(source, file, reporter)
     if remote.nbytes is not None and abs(remote.nbytes - file.about_bytes) > PLAUSIBLE * file.about_bytes:
         raise SourceError(f"it announces {remote.nbytes:,} bytes, the file has {_size_text(file)}")

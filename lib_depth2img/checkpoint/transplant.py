@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CheckpointError
-from ..tensor_file import TensorFile, TensorInfo, open_tensor_file, state_dict_names
+from ..tensor_file import TensorFile, open_tensor_file, state_dict_names
 from .contents import INPUT_CONVOLUTION, Contents, contents_of
 from .convert import FLOATS, is_needed, is_schedule, largest
 from .inspect import write_yaml_beside
@@ -78,6 +78,12 @@ class _Model:
         return self.file.read(self.entries[name])
 
 
+class _Models(NamedTuple):
+    tuned: _Model
+    original: _Model
+    target: _Model
+
+
 def transplant(
     *,
     fine_tune: str | Path,
@@ -104,26 +110,27 @@ def transplant(
     paths = {"fine-tune": Path(fine_tune), "base": Path(base), "depth model": Path(depth)}
     check_target(out, *paths.values(), overwrite=overwrite)
     with ExitStack() as stack:
-        models = [_Model(role, stack.enter_context(open_tensor_file(path))) for role, path in paths.items()]
-        tuned, original, target = models
-        _check_kinds(tuned, original, target)
-        added = dict.fromkeys(name for name in target.infos if _fits(name, tuned, original, target))
+        models = _Models(*(_Model(role, stack.enter_context(open_tensor_file(path))) for role, path in paths.items()))
+        _check_kinds(models)
+        names = list(models.target.infos)
+        added = dict.fromkeys(name for name in names if _fits(name, models))
         if not added:
-            raise CheckpointError(f"Nothing can be added: {tuned}, {original} and {target} share no weights.")
+            raise CheckpointError(f"Nothing can be added: {' and '.join(map(str, models))} share no weights.")
         sums = _Sums()
-        planned = [_planned(name, name in added, tuned, original, target, sums) for name in target.infos]
+        planned = [_adding(name, models, sums) if name in added else _keeping(name, models.target) for name in names]
         result = Transplant(
             out=out,
             added=_by_module(added),
-            kept=_by_module(name for name in target.infos if name not in added),
-            skipped=_skipped(tuned, original, target, added),
+            kept=_by_module(name for name in names if name not in added),
+            skipped=_skipped(models, added),
             change=0.0,
         )
-        write_checked(out, planned, _metadata(models, result), listener)
+        write_checked(out, planned, metadata=_metadata(models, result), listener=listener)
     return replace(result, change=sums.change, warnings=_warnings(sums), yaml=write_yaml_beside(out))
 
 
-def _check_kinds(tuned: _Model, original: _Model, target: _Model) -> None:
+def _check_kinds(models: _Models) -> None:
+    tuned, original, target = models
     if not target.contents.is_depth_model:
         raise CheckpointError(_wrong_kind(target, 5))
     if tuned.contents.is_depth_model or tuned.contents.midas:
@@ -131,9 +138,9 @@ def _check_kinds(tuned: _Model, original: _Model, target: _Model) -> None:
     for model in (tuned, original):
         if model.contents.unet_channels != 4:
             raise CheckpointError(_wrong_kind(model, 4))
-    versions = {model.contents.context_dim for model in (tuned, original, target)}
+    versions = {model.contents.context_dim for model in models}
     if len(versions) > 1:
-        found = ", ".join(f"{model}: {_version(model)}" for model in (tuned, original, target))
+        found = ", ".join(f"{model}: {_version(model)}" for model in models)
         raise CheckpointError(f"The models are of different versions and cannot be added ({found}).")
 
 
@@ -149,58 +156,52 @@ def _version(model: _Model) -> str:
     return f"Stable Diffusion {version}" if version else f"a UNet of context width {model.contents.context_dim}"
 
 
-def _fits(name: str, tuned: _Model, original: _Model, target: _Model) -> bool:
+def _fits(name: str, models: _Models) -> bool:
     """Whether a tensor of the depth model can take the difference."""
-    if is_schedule(name) or name not in tuned.infos or name not in original.infos:
+    if is_schedule(name) or not all(name in model.infos for model in models):
         return False
-    infos = [model.infos[name] for model in (tuned, original, target)]
-    shapes = [info.shape for info in infos]
-    if name == INPUT_CONVOLUTION:
-        shapes = [(shape[0], *shape[2:]) for shape in shapes]
-    return all(info.dtype in FLOATS for info in infos) and len(set(shapes)) == 1
+    infos = [model.infos[name] for model in models]
+    shapes = {(info.shape[0], *info.shape[2:]) if name == INPUT_CONVOLUTION else info.shape for info in infos}
+    return len(shapes) == 1 and all(info.dtype in FLOATS for info in infos)
 
 
-def _planned(name: str, add: bool, tuned: _Model, original: _Model, target: _Model, sums: _Sums) -> PlannedTensor:
-    info = replace(target.infos[name], name=name)
-    load = _adding(info, tuned, original, target, sums) if add else (lambda: target.read(name))
-    return PlannedTensor(info, load)
+def _keeping(name: str, target: _Model) -> PlannedTensor:
+    return PlannedTensor(replace(target.infos[name], name=name), lambda: target.read(name))
 
 
-def _adding(
-    info: TensorInfo, tuned: _Model, original: _Model, target: _Model, sums: _Sums
-) -> Callable[[], torch.Tensor]:
+def _adding(name: str, models: _Models, sums: _Sums) -> PlannedTensor:
     def load() -> torch.Tensor:
         import torch
 
         # In place and one after another: the largest tensor takes 0.2 GB, and no more than two such are alive at once.
-        difference = tuned.read(info.name).to(torch.float32)
-        base = original.read(info.name).to(torch.float32)
+        difference = models.tuned.read(name).to(torch.float32)
+        base = models.original.read(name).to(torch.float32)
         sums.base += float(torch.linalg.vector_norm(base)) ** 2
         difference -= base
         del base
         sums.difference += float(torch.linalg.vector_norm(difference)) ** 2
-        depth = target.read(info.name)
+        depth = models.target.read(name)
         dtype = depth.dtype
         total = depth.to(torch.float32)
         del depth
-        latent = total[:, : difference.shape[1]] if info.name == INPUT_CONVOLUTION else total
+        latent = total[:, : difference.shape[1]] if name == INPUT_CONVOLUTION else total
         latent += difference
         if not largest(total) <= torch.finfo(dtype).max:  # NaN is not either
-            raise CheckpointError(f"The sum for {info.name} is not finite as {info.dtype}: a model is broken.")
+            raise CheckpointError(f"The sum for {name} is not finite as {dtype}: one of the models is broken.")
         del difference, latent
         return total.to(dtype)
 
-    return load
+    return replace(_keeping(name, models.target), load=load)
 
 
-def _skipped(tuned: _Model, original: _Model, target: _Model, added: Container[str]) -> dict[str, str]:
+def _skipped(models: _Models, added: Container[str]) -> dict[str, str]:
     reasons: dict[str, str] = {}
-    for name in tuned.infos:
+    for name in models.tuned.infos:
         if name in added or is_schedule(name):
             continue
-        if name not in target.infos:
+        if name not in models.target.infos:
             reasons[name] = "not in the depth model"
-        elif name not in original.infos:
+        elif name not in models.original.infos:
             reasons[name] = "not in the base"
         else:
             reasons[name] = "of another shape or not a float"
@@ -222,7 +223,7 @@ def _warnings(sums: _Sums) -> list[str]:
     return []
 
 
-def _metadata(models: list[_Model], result: Transplant) -> dict[str, str]:
+def _metadata(models: _Models, result: Transplant) -> dict[str, str]:
     record = {
         **{model.role: model.file.path.name for model in models},
         "formula": "depth model + (fine-tune - base)",

@@ -52,7 +52,7 @@ def check_target(out: Path, *inputs: Path, overwrite: bool) -> None:
 
 
 def write_checked(
-    out: Path, planned: Sequence[PlannedTensor], metadata: Mapping[str, str], listener: Listener | None = None
+    out: Path, planned: Sequence[PlannedTensor], *, metadata: Mapping[str, str], listener: Listener | None = None
 ) -> None:
     """Write `planned` to `out`, in the format that its suffix names; one tensor is in memory at a time.
 
@@ -77,8 +77,8 @@ def write_checked(
 
     _check_space(out, total)
     with _cleaned_up(part):
-        WRITERS[out.suffix.lower()](part, [tensor.info for tensor in planned], load, metadata)
-        _compare(part, digests, total, listener)
+        WRITERS[out.suffix.lower()](part, [tensor.info for tensor in planned], load, metadata=metadata)
+        _compare(part, digests, listener)
         part.replace(out)
 
 
@@ -89,14 +89,12 @@ def _digest(tensor: torch.Tensor) -> bytes:
     return hashlib.sha256(memoryview(raw.numpy())).digest()
 
 
-def _compare(part: Path, digests: Mapping[str, bytes], total: int, listener: Listener | None) -> None:
-    done = 0
+def _compare(part: Path, digests: Mapping[str, bytes], listener: Listener | None) -> None:
     with open_tensor_file(part) as file:
         names = state_dict_names(file)
         if set(names) != set(digests):
-            raise CheckpointError(
-                "The file just written does not hold the tensors it should; try again on another disk."
-            )
+            raise CheckpointError("The file just written does not hold the tensors it should: the disk may be failing.")
+        total, done = sum(file[entry].nbytes for entry in names.values()), 0
         for name, entry in names.items():
             tensor = file.read(entry)
             if _digest(tensor) != digests[name]:

@@ -51,7 +51,7 @@ def read_torch_zip(file: SeekableReader, file_size: int) -> Layout:
             raise TensorFileError(f"This torch file lacks its storage {reference.key!r:.100}; it is incomplete.")
         return Storage(entry.header_offset, entry.file_size, zipped=True)
 
-    return _layout("torch zip", root, storage_of, file_size)
+    return _layout("torch zip", root, storage_of, file_size=file_size)
 
 
 def read_torch_legacy(file: SeekableReader, file_size: int) -> Layout:
@@ -78,7 +78,7 @@ def read_torch_legacy(file: SeekableReader, file_size: int) -> Layout:
             raise TensorFileError(f"This torch file lacks its storage {reference.key!r:.50}; it is incomplete.")
         return storages[reference.key]
 
-    return _layout("torch legacy", root, storage_of, file_size)
+    return _layout("torch legacy", root, storage_of, file_size=file_size)
 
 
 def _counted_storages(root: Any, keys: Any, position: int) -> dict[str, Storage]:
@@ -139,20 +139,20 @@ def _check_byte_order(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipIn
         raise TensorFileError("This torch file was written on a big-endian machine; save it again on an ordinary one.")
 
 
-def _layout(kind: str, root: Any, storage_of: Callable[[StorageRef], Storage], file_size: int) -> Layout:
+def _layout(kind: str, root: Any, storage_of: Callable[[StorageRef], Storage], *, file_size: int) -> Layout:
     places: dict[str, Place] = {}
     extra: dict[str, object] = {}
     for name, leaf in _leaves(root):
         if name in places or name in extra:
             raise TensorFileError(f"This torch file holds two things named {name!r:.200}; it cannot be read by name.")
         if isinstance(leaf, TensorRef):
-            places[name] = _place(name, leaf, storage_of(leaf.storage), file_size)
+            places[name] = _place(name, leaf, storage_of(leaf.storage), file_size=file_size)
         else:
             extra[name] = leaf
     return Layout(kind, places, {}, extra)
 
 
-def _place(name: str, tensor: TensorRef, storage: Storage, file_size: int) -> Place:
+def _place(name: str, tensor: TensorRef, storage: Storage, *, file_size: int) -> Place:
     if tensor.dtype not in DTYPE_BYTES:
         raise TensorFileError(f"The tensor {name!r:.200} has the unknown dtype {tensor.dtype!r:.50}.")
     item = DTYPE_BYTES[tensor.dtype]

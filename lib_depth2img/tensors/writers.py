@@ -27,6 +27,7 @@ def write_safetensors(
     path: str | Path,
     tensors: Sequence[TensorInfo],
     load: Callable[[str], torch.Tensor],
+    *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write `tensors` in their order, asking `load(name)` for one after another.
@@ -58,6 +59,7 @@ def write_torch_zip(
     path: str | Path,
     tensors: Sequence[TensorInfo],
     load: Callable[[str], torch.Tensor],
+    *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``{"state_dict": {…}, "metadata": {…}}`` as ``torch.save`` would, asking `load(name)` for each in turn.

@@ -201,7 +201,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, trained, monkeypatch):
         with pytest.raises(CheckpointError, match=r"0\.00 GB free"):
             convert(trained, tmp_path / "out.ckpt")
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setitem(writing.WRITERS, ".ckpt", full)
@@ -235,11 +235,11 @@ def test_the_command(tmp_path, trained, capsys):
     assert json.loads(capsys.readouterr().out)["tensors"] > 1_000
 
 
-def test_two_gigabytes_are_converted_within_one(tmp_path):
-    """Ten tensors as large as a checkpoint's largest, its token embedding."""
-    shapes = {f"model.layer{index}.weight": (49408, 1024) for index in range(10)}
+def test_more_than_a_gigabyte_is_converted_within_one(tmp_path):
+    """Six tensors as large as a checkpoint's largest, its token embedding."""
+    shapes = {f"model.layer{index}.weight": (49408, 1024) for index in range(6)}
     source = models.sparse_safetensors(tmp_path / "large.safetensors", shapes)
-    assert source.stat().st_size > 2e9
+    assert source.stat().st_size > 1.2e9
     code = f"""
 import re
 from pathlib import Path

@@ -34,7 +34,7 @@ def same(got: torch.Tensor, expected: torch.Tensor) -> bool:
 
 def test_safetensors_reads_it(tmp_path):
     made, path = tensors(), tmp_path / "model.safetensors"
-    write_safetensors(path, infos(made), made.__getitem__, {"format": "pt", "ü": "ß"})
+    write_safetensors(path, infos(made), made.__getitem__, metadata={"format": "pt", "ü": "ß"})
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"format": "pt", "ü": "ß"}
         assert set(file.keys()) == set(made)
@@ -45,7 +45,7 @@ def test_safetensors_reads_it(tmp_path):
 @pytest.mark.parametrize("mmap", [False, True])
 def test_torch_reads_it(tmp_path, mmap):
     made, path = tensors(), tmp_path / "model.part.ckpt"
-    write_torch_zip(path, infos(made), made.__getitem__, {"note": "x"})
+    write_torch_zip(path, infos(made), made.__getitem__, metadata={"note": "x"})
     loaded = torch.load(str(path), weights_only=True, mmap=mmap)
     assert loaded["metadata"] == {"note": "x"}
     assert list(loaded["state_dict"]) == list(made)
