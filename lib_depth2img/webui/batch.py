@@ -10,7 +10,7 @@ import functools
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,12 +124,12 @@ class BatchRun:
         self._partners = {Path(picture): maps.partner(Path(picture)) for picture in pictures}
         self._folder = options.folder
         self.current: Path | None = None
+        self._estimated: dict[str, None] = {}  # a set that keeps its order
         missing = [picture.name for picture, partner in self._partners.items() if partner is None]
         if missing and options.refuse_missing:
-            listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise RequestError(
-                f"No depth map in {options.folder} for {listed}. A map has the picture's name, as in a.png and a.png, "
-                f"a_depth.png or a.npy. Add the maps, or choose “{MISSING[0]}”."
+                f"No depth map in {options.folder} for {_listed(missing)}. A map has the picture's name: "
+                f"for a.png it is a.png, a_depth.png or a.npy. Add the maps, or choose “{MISSING[0]}”."
             )
 
     def reading(self, file: Any) -> None:
@@ -145,6 +145,8 @@ class BatchRun:
     def request(self, values: Sequence[Any], *, base: Depth2ImgRequest | None = None) -> Depth2ImgRequest:
         """The panel's request with the current picture's map in place of the source. Raises: RequestError."""
         values = list(values)
+        if self.current is not None and self.partner is None:
+            self._estimated[self.current.name] = None
         values[PANEL_ORDER.index("source")] = "init_image" if self.partner is None else "depth_map"
         if self.partner is not None:
             values[PANEL_ORDER.index("image")] = _bytes_of(self.partner)
@@ -152,10 +154,16 @@ class BatchRun:
 
     @property
     def remark(self) -> str | None:
-        """What to tell the user about the current picture: that its depth had to be estimated."""
-        if self.current is None or self.partner is not None:
+        """What to tell the user: for which pictures so far the depth had to be estimated."""
+        if not self._estimated:
             return None
-        return f"{self.current.name}: no depth map in {self._folder}, so its depth was estimated."
+        return f"No depth map in {self._folder} for {_listed(self._estimated)}: estimated."
+
+
+def _listed(names: Collection[str]) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(list(names)[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
 def current_run(p: Any) -> BatchRun | None:
@@ -182,7 +190,10 @@ def install(panel_values: Callable[[Any], Sequence[Any]]) -> None:
             run = BatchRun(options, _pictures_of(source))
             setattr(p, _RUN, run)
             with _watched(run):
-                return original(p, source, *args, **settings)
+                processed = original(p, source, *args, **settings)
+            if processed and run.remark:  # the host shows the comments of the first picture only (img2img.py:146)
+                processed.comments = f"{processed.comments}{run.remark}\n"
+            return processed
 
         return process_batch
 

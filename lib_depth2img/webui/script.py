@@ -80,8 +80,6 @@ class Depth2ImgScript(scripts.Script):
             request = Depth2ImgRequest.from_api_args(args, base=base)
         else:
             request = run.request(args, base=base)
-            if run.remark:
-                p.comment(run.remark)
         request = xyz.apply_axes(p, request)
         _refuse_outpainting(p, request)
         return request

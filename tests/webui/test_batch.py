@@ -139,8 +139,9 @@ def test_the_request_has_the_current_pictures_map(tmp_path):
         assert request.far == 0.1
         level = request.image and round(float(request.image.content.values.max()) * 65535)
         found.append((request.source, level, run.remark is not None))
+        run.request(values)  # once more, as X/Y/Z does
     assert found == [("depth_map", 1000, False), ("depth_map", 60000, False), ("init_image", None, True)]
-    assert run.remark == f"c.png: no depth map in {folder}, so its depth was estimated."
+    assert run.remark == f"No depth map in {folder} for c.png: estimated."
 
 
 def test_only_the_batchs_own_pictures_move_it_on(tmp_path):
@@ -202,7 +203,7 @@ def webui(monkeypatch, tmp_path):
             seen.append((run and run.current and run.current.name, run and run.request(p.script_args[1:])))
             if "boom" in file:
                 raise ValueError("boom")
-        return "processed"
+        return SimpleNamespace(comments="of the first picture\n") if seen else None
 
     def walk_files(folder, allowed_extensions=batch.PICTURES):
         return (str(path) for path in sorted(Path(folder).iterdir()) if path.suffix in allowed_extensions)
@@ -235,8 +236,14 @@ def folders(tmp_path):
 def test_every_picture_of_the_batch_meets_its_map(webui, folders):
     pictures, maps = folders
     p = processing(batch_folder=str(maps))
-    assert webui.img2img.process_batch(p, str(pictures), "out", "", ()) == "processed"
+    processed = webui.img2img.process_batch(p, str(pictures), "out", "", ())
+    assert processed.comments == f"of the first picture\nNo depth map in {maps} for b.png: estimated.\n"
     assert [(name, request.source) for name, request in webui.seen] == [("a.png", "depth_map"), ("b.png", "init_image")]
+
+
+def test_an_empty_batch_has_nothing_to_say(webui, folders):
+    empty = fill(folders[0].parent / "empty")
+    assert webui.img2img.process_batch(processing(batch_folder=str(folders[1])), str(empty)) is None
 
 
 def test_uploaded_pictures_are_paired_too(webui, folders):
