@@ -23,7 +23,7 @@ __all__ = ["network_input", "network_size", "picture_array"]
 
 MULTIPLE = 32
 MAX_AREA = 16 * 384 * 384
-"""Pixels of the largest network input. MiDaS's own rule has no bound: a 1:40 panorama would be 40 times the usual work."""
+"""Pixels of the largest network input. MiDaS's own rule has no bound: a 1:40 panorama is 40 times the usual work."""
 
 
 def picture_array(picture: Image.Image | np.ndarray) -> np.ndarray:
@@ -73,7 +73,7 @@ def _to_multiple(length: float, preset: Preset) -> int:
 
 
 def network_input(pictures: Sequence[np.ndarray], size: tuple[int, int], preset: Preset) -> Tensor:
-    """Pictures (H, W, 3) uint8 to (B, 3, h, w) float32 on the CPU, normalised; bicubic as OpenCV does it, not antialiased."""
+    """Pictures (H, W, 3) uint8 to (B, 3, h, w) float32 on the CPU, normalised. Bicubic, not antialiased, as MiDaS does."""
     import cv2
     import torch
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from ..checkpoint import catalog
+from ..checkpoint.install import sha256_of
 from ..errors import WeightsError
 from ..tensor_file import open_tensor_file, state_dict_names
 
@@ -94,22 +94,14 @@ def _prefix(names: Mapping[str, object], described: str, preset: Preset) -> str:
 
 
 def _check_origin(path: Path, preset: Preset) -> None:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+    digest = sha256_of(path)
     known = catalog.file_with_sha256(digest)
     if known is None:
         _log.warning(
             "%s has a sha256 the catalogue does not know (%s); its names and shapes decide.", path.name, digest
         )
-    elif known != catalog.estimator_file(preset.name):
+    elif known.estimator != preset.name:
         raise WeightsError(f"{path.name} is {known.name} by its sha256; expected weights of {preset.name}.")
-
-
-def _sha256(file: object) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):  # type: ignore[attr-defined]
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _check(network: nn.Module, weights: Mapping[str, Tensor], preset: Preset, described: str) -> None:
