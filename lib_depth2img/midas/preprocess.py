@@ -73,7 +73,7 @@ def _to_multiple(length: float, preset: Preset) -> int:
 
 
 def network_input(pictures: Sequence[np.ndarray], size: tuple[int, int], preset: Preset) -> Tensor:
-    """Pictures (H, W, 3) uint8 to (B, 3, h, w) float32 on the CPU, normalised. Bicubic, not antialiased, as MiDaS does."""
+    """Pictures (H, W, 3) uint8 to (B, 3, h, w) float32 on the CPU, normalised; bicubic, not antialiased."""
     import cv2
     import torch
 

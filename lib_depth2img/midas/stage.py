@@ -28,7 +28,10 @@ class DepthStage(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, h, w) normalised pictures -> (B, 1, h, w) float32 nearness (near = high), >= 0; h and w multiples of 32."""
+        """(B, 3, h, w) normalised pictures -> (B, 1, h, w) float32 nearness (near = high), >= 0.
+
+        h and w are multiples of 32.
+        """
         nearness: Tensor = self.model(x)
         return nearness.unsqueeze(1)
 
