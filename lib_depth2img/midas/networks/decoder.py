@@ -72,7 +72,7 @@ class Interpolate(nn.Module):
 
 
 class Conv2dFloat32(Conv2d):
-    """Gives float32 whatever its weight's dtype: nearness goes into the thousands, where halves are whole steps apart."""
+    """Gives float32 whatever its weight's dtype: nearness goes into the thousands, where halves are whole steps."""
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.float()
