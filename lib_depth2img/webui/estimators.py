@@ -48,9 +48,9 @@ class Estimators:
             TensorFileError: its weights' file is broken.
         """
         self.cache.max_bytes = host.settings().cache_megabytes * _MEGABYTE
-        host.show_status("Estimating depth")
         estimator = self._checkpoint() if name == CHECKPOINT else self._preset(name)
-        return estimator.estimate(pictures)
+        with host.status("Estimating depth"):
+            return estimator.estimate(pictures)
 
     def statuses(self) -> list[EstimatorStatus]:
         """All estimators and whether they can run now; opens no file."""

@@ -6,7 +6,8 @@ Every function looks the thing up when it is called. The host replaces its model
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ __all__ = [
     "refresh_checkpoints",
     "selected_script",
     "settings",
-    "show_status",
+    "status",
     "undo_patches",
     "uses_low_memory",
 ]
@@ -187,8 +188,13 @@ def queue_lock() -> Any:
     return call_queue.queue_lock
 
 
-def show_status(text: str) -> None:
-    """A few words over the progress bar."""
+@contextmanager
+def status(text: str) -> Iterator[None]:
+    """Show a few words over the progress bar meanwhile."""
     from modules import shared
 
-    shared.state.textinfo = text
+    shared.state.textinfo, before = text, shared.state.textinfo
+    try:
+        yield
+    finally:
+        shared.state.textinfo = before

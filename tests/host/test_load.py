@@ -71,10 +71,9 @@ def test_unload_and_reload(webui: WebUI, photograph: Image.Image) -> None:
         (("--no-half", "--medvram"), {}),
         (("--no-half", "--lowvram"), {}),
         (("--no-half", "--disable-model-loading-ram-optimization"), {}),
-        (("--no-half",), {"fp8_storage": "Enable"}),
         (("--no-half",), {"sd_checkpoints_limit": 2, "sd_checkpoints_keep_in_cpu": True}),
     ],
-    ids=["medvram", "lowvram", "no meta", "fp8", "two models"],
+    ids=["medvram", "lowvram", "no meta", "two models"],
 )
 def test_memory_modes(
     start: Starter, webui: WebUI, photograph: Image.Image, flags: tuple[str, ...], settings: dict[str, object]
@@ -90,22 +89,6 @@ def test_memory_modes(
             assert np.abs(other.records()["concat"] - wanted).max() < 1e-4, checkpoint
     other.stop()
     assert not other.network_log.exists(), other.network_log.read_text()
-
-
-@pytest.mark.parametrize(
-    ("flags", "dtype"),
-    [((), "torch.float16"), (("--upcast-sampling",), "torch.float32"), (("--precision", "half"), "torch.float16")],
-    ids=["half", "upcast", "precision half"],
-)
-def test_half_precision_loads(start: Starter, flags: tuple[str, ...], dtype: str) -> None:
-    """torch 2.1 has no half-precision convolution on a CPU, so what can be seen here is that all loads."""
-    other = start("half", *flags)
-    state = other.state()
-    assert state["depth_class"] == STAGE
-    assert state["depth_dtype"] == dtype
-    other.select(NO_MIDAS)
-    assert other.state()["depth_class"] == STAGE
-    other.stop()
 
 
 def test_nobody_asked_the_network(webui: WebUI) -> None:

@@ -1,0 +1,268 @@
+"""The panel and its neighbours in a real WebUI, in headless Chromium: what a user clicks, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.common.by import By
+
+from lib_depth2img.fields import FIELDS
+from tests.host.conftest import DEPTH, PLAIN, left_right
+from tests.host.server import WebUI
+from tests.webui.browser import Page, chromium
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    started = chromium(tmp_path_factory.mktemp("chromium"))
+    started.set_window_size(1600, 2200)
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def page(driver: Chrome, webui: WebUI) -> Iterator[Page]:
+    """The img2img tab with the panel unfolded; afterwards the console has nothing against it."""
+    shown = Page(driver, webui.url, patience=120.0)
+    shown.open()
+    yield shown
+    assert shown.complaints() == []
+
+
+@pytest.fixture
+def picture(tmp_path: Path, photograph: Image.Image) -> Path:
+    path = tmp_path / "picture.png"
+    photograph.resize((128, 128)).save(path)
+    return path
+
+
+def small_and_quick(page: Page) -> None:
+    for name, value in (("steps", 2), ("width", 128), ("height", 128)):
+        field = page.one(f"#img2img_{name} input[type=number]")
+        page.driver.execute_script(
+            "arguments[0].value = arguments[1];"
+            "arguments[0].dispatchEvent(new Event('input', {bubbles: true}));"
+            "arguments[0].dispatchEvent(new Event('blur'));",
+            field,
+            value,
+        )
+
+
+def type_into(page: Page, selector: str, text: str) -> None:
+    page.until(lambda: page.seen(selector))
+    box = page.one(selector)
+    box.clear()
+    box.send_keys(text)
+
+
+def value_of(page: Page, name: str) -> str:
+    return str(page.one(f"#depth2img_{name} input").get_attribute("value"))
+
+
+def infotext_of(path: Path) -> str:
+    with Image.open(path) as saved:
+        return str(saved.info["parameters"])
+
+
+def test_every_widget_has_a_place_of_its_own_in_the_hosts_defaults(page: Page, webui: WebUI):
+    saved = json.loads((webui.data / "ui-config.json").read_text())
+    ours = {key: value for key, value in saved.items() if key.startswith("customscript/depth2img.py/img2img/")}
+    values = {key.split("/")[3]: value for key, value in ours.items() if key.endswith("/value")}
+    shown = {entry.label for entry in FIELDS if entry.name != "image"}
+    assert shown <= set(values)
+    assert not any("Preview depth" in key or "install" in key.lower() for key in saved if "epth" in key)
+
+
+def test_the_preview_shows_the_init_image_and_the_sliders_move_it(page: Page, picture: Path):
+    page.upload("img2img_image", picture)
+    page.until(lambda: page.all("#img2img_image img, #img2img_image canvas"))
+    page.press("#depth2img_preview_button")
+    page.until(lambda: "Far" in page.text("#depth2img_preview .depth2img-numbers"))
+    page.slide("far", 0.25)
+    page.until(lambda: page.one("#depth2img_preview svg rect").get_attribute("width") == "25.00")
+
+
+def test_a_map_of_ones_own_reaches_the_unet_and_is_shown_last(page: Page, webui: WebUI, picture: Path, tmp_path: Path):
+    left_right((128, 128)).save(tmp_path / "map.png")
+    page.upload("img2img_image", picture)
+    page.choose("depth2img_source", "Depth map")
+    page.until(lambda: page.seen("#depth2img_image"))
+    page.upload("depth2img_image", tmp_path / "map.png")
+    page.until(lambda: page.all("#depth2img_preview .depth2img-preview"))
+    small_and_quick(page)
+    webui.post("/probe/reset")
+    page.press("#img2img_generate")
+    page.until(lambda: len(page.all("#img2img_gallery .thumbnail-item")) == 2)
+    concat = webui.records()["concat"]
+    assert (concat[..., :7] == -1).all()
+    assert (concat[..., 9:] == 1).all()
+    page.until(lambda: "Depth2Img source: depth_map" in page.text("#html_info_img2img"))
+
+
+def test_the_panel_is_in_inpaint_too_and_asks_about_only_masked(page: Page):
+    page.tab("mode_img2img", "Inpaint")
+    page.until(lambda: page.seen("#img2img_inpaint_full_res"))
+    page.choose("img2img_inpaint_full_res", "Only masked")
+    page.until(lambda: page.seen("#depth2img_only_masked"))
+    page.choose("img2img_inpaint_full_res", "Whole picture")
+    page.until(lambda: not page.seen("#depth2img_only_masked"))
+    assert len(page.all("#depth2img_panel")) == 1
+
+
+def test_every_axis_is_listed_once(page: Page):
+    page.choose_from("script_list", "X/Y/Z plot")
+    page.press("#script_img2img_xyz_plot_x_type input")
+    listed = page.until(lambda: [item.text.strip("✓ ") for item in page.all("#script_img2img_xyz_plot_x_type ul li")])
+    ours = [label for label in listed if "Depth2Img" in label]
+    assert ours == [f"[Depth2Img] {entry.label}" for entry in FIELDS if entry.axis]
+    page.one("#script_img2img_xyz_plot_x_type input").send_keys(Keys.ESCAPE)
+
+
+def test_an_axis_makes_a_grid(page: Page, webui: WebUI, picture: Path):
+    page.upload("img2img_image", picture)
+    small_and_quick(page)
+    page.choose_from("script_list", "X/Y/Z plot")
+    page.choose_from("script_img2img_xyz_plot_x_type", "[Depth2Img] Far")
+    type_into(page, "#script_img2img_xyz_plot_x_values textarea", "0, 0.5")
+    webui.post("/probe/reset")
+    page.press("#img2img_generate")
+    page.until(lambda: "X Type: [Depth2Img] Far" in page.text("#html_info_img2img"))
+    assert webui.records()["depth_inputs"] <= 1, "both cells are estimated together"
+
+
+def test_an_infotext_is_pasted_into_the_panel_and_another_one_resets_it(page: Page):
+    line = "Steps: 3, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 128x128"
+    ours = ", Depth2Img far: 0.25, Depth2Img gamma: 1.5, Depth2Img invert: True, Depth2Img estimator: dpt_large"
+    type_into(page, "#img2img_prompt textarea", f"a house\n{line}{ours}, Depth2Img image hash: 3fa9c1d2e4")
+    page.press("#img2img_tools #paste")
+    page.until(lambda: value_of(page, "far") == "0.25")
+    assert value_of(page, "gamma") == "1.5"
+    assert page.one("#depth2img_invert input").is_selected()
+    assert value_of(page, "estimator") == "dpt_large"
+    page.until(lambda: "sha256 begins with 3fa9c1d2e4" in page.text("#depth2img_note"))
+    type_into(page, "#img2img_prompt textarea", f"a house\n{line}")
+    page.press("#img2img_tools #paste")
+    page.until(lambda: value_of(page, "far") == "0")
+    assert not page.one("#depth2img_invert input").is_selected()
+    assert value_of(page, "estimator") == "checkpoint"
+    page.until(lambda: not page.text("#depth2img_note"))
+
+
+class TestBatchTab:
+    @pytest.fixture
+    def folders(self, tmp_path: Path, photograph: Image.Image) -> tuple[Path, Path, Path]:
+        pictures, maps, out = tmp_path / "pictures", tmp_path / "maps", tmp_path / "out"
+        for folder in (pictures, maps, out):
+            folder.mkdir()
+        for name, turned in (("a", 0), ("b", 180)):
+            photograph.resize((128, 128)).rotate(turned).save(pictures / f"{name}.png")
+        left_right((128, 128)).save(maps / "a_depth.png")
+        return pictures, maps, out
+
+    def run(self, page: Page, folders: tuple[Path, Path, Path]) -> None:
+        pictures, maps, out = folders
+        page.tab("mode_img2img", "Batch")
+        page.until(lambda: page.seen("#img2img_batch_source"))
+        page.tab("img2img_batch_source", "From directory")
+        type_into(page, "#img2img_batch_input_dir textarea", str(pictures))
+        type_into(page, "#img2img_batch_output_dir textarea", str(out))
+        small_and_quick(page)
+        page.press("#depth2img_batch > .label-wrap")
+        type_into(page, "#depth2img_batch_folder textarea", str(maps))
+
+    def test_pictures_meet_their_maps_and_the_rest_is_estimated_and_said_so(
+        self, page: Page, folders: tuple[Path, Path, Path]
+    ):
+        self.run(page, folders)
+        page.press("#img2img_generate")
+        out = folders[2]
+        page.until(lambda: (out / "a.png").exists() and (out / "b.png").exists())
+        assert "Depth2Img source: depth_map" in infotext_of(out / "a.png")
+        assert "Depth2Img image hash: " in infotext_of(out / "a.png")
+        assert "Depth2Img" not in infotext_of(out / "b.png")
+        page.until(lambda: "b.png: no depth map in" in page.text("#img2img_results"))
+
+    def test_a_missing_map_is_refused_before_the_first_picture(self, page: Page, folders: tuple[Path, Path, Path]):
+        self.run(page, folders)
+        page.choose("depth2img_batch_missing", "Refuse the batch")
+        page.press("#img2img_generate")
+        page.until(lambda: "No depth map in" in page.text("#html_log_img2img .error"))
+        assert "for b.png" in page.text("#html_log_img2img .error")
+        assert list(folders[2].iterdir()) == []
+
+
+class TestExtrasTab:
+    def test_a_picture_becomes_its_depth_map_in_16_bits(self, page: Page, picture: Path, tmp_path: Path):
+        pictures, out = tmp_path / "in", tmp_path / "out"
+        pictures.mkdir()
+        for name in ("a.png", "b.png"):
+            with Image.open(picture) as image:
+                image.rotate(180 if name == "b.png" else 0).save(pictures / name)
+        page.tab("tabs", "Extras")
+        page.press("#depth2img_extras > .label-wrap")
+        page.until(lambda: page.seen("#depth2img_extras_estimator"))
+        page.tab("mode_extras", "Batch from Directory")
+        type_into(page, "#extras_batch_input_dir textarea", str(pictures))
+        type_into(page, "#extras_batch_output_dir textarea", str(out))
+        page.press("#extras_generate")
+        page.until(lambda: out.is_dir() and len(list(out.glob("*.png"))) == 2)
+        page.until(lambda: page.all("#extras_gallery .thumbnail-item"))
+        for path in out.glob("*.png"):
+            with Image.open(path) as saved:
+                assert saved.mode.startswith("I")
+                values = np.asarray(saved)
+                assert saved.info["postprocessing"] == "Depth map: checkpoint"
+            assert np.ptp(values) > 50_000
+            assert len(np.unique(values)) > 256
+
+    def test_one_picture_beside_its_map_in_colour(self, page: Page, picture: Path):
+        page.tab("tabs", "Extras")
+        page.press("#depth2img_extras > .label-wrap")
+        page.until(lambda: page.seen("#depth2img_extras_estimator"))
+        page.choose("depth2img_extras_colour", "Turbo")
+        page.choose("depth2img_extras_result", "The picture and the depth map")
+        page.upload("extras_image", picture)
+        page.until(lambda: page.all("#extras_image img"))
+        page.press("#extras_generate")
+        page.until(lambda: len(page.all("#extras_gallery .thumbnail-item")) == 2)
+
+
+def test_the_settings_page_is_there_and_is_kept(page: Page, webui: WebUI):
+    page.tab("tabs", "Settings")
+    page.until(lambda: page.seen("#settings"))
+    section = [button for button in page.all("#settings > .tab-nav button") if button.text == "Depth2Img"]
+    assert len(section) == 1
+    section[0].click()
+    page.until(lambda: page.seen("#setting_depth2img_estimator"))
+    for name in ("precision", "device", "cache_megabytes", "keep_loaded", "maps_folder"):
+        assert page.seen(f"#setting_depth2img_{name}")
+    page.choose("setting_depth2img_device", "cpu")
+    page.press("#settings_submit")
+    page.until(lambda: webui.get("/sdapi/v1/options").json()["depth2img_device"] == "cpu")
+    webui.post("/sdapi/v1/options", depth2img_device="model")
+
+
+def test_another_checkpoint_is_noticed_without_a_reload(page: Page):
+    page.tab("tabs", "txt2img")
+    page.until(lambda: not page.one("#txt2img_generate").is_enabled())
+    page.choose_from("setting_sd_model_checkpoint", PLAIN)
+    page.until(lambda: page.one("#txt2img_generate").is_enabled())
+    assert not page.all("#depth2img_txt2img_notice")
+    page.choose_from("setting_sd_model_checkpoint", DEPTH)
+    page.until(lambda: page.all("#depth2img_txt2img_notice"))
+
+
+def test_sending_to_img2img_brings_the_prompt(page: Page):
+    page.tab("tabs", "txt2img")
+    type_into(page, "#txt2img_prompt textarea", "a lighthouse, at night")
+    page.press("#depth2img_txt2img_notice button")
+    page.until(lambda: page.seen("#img2img_prompt"))
+    assert page.driver.find_element(By.CSS_SELECTOR, "#img2img_prompt textarea").get_attribute("value") == (
+        "a lighthouse, at night"
+    )
