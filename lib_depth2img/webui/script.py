@@ -76,10 +76,7 @@ class Depth2ImgScript(scripts.Script):
     def _request(p: Any, args: Sequence[Any]) -> Depth2ImgRequest:
         base = Depth2ImgRequest(estimator=host.settings().estimator)
         run = batch.current_run(p)
-        if run is None:
-            request = Depth2ImgRequest.from_api_args(args, base=base)
-        else:
-            request = run.request(args, base=base)
+        request = Depth2ImgRequest.from_api_args(args, base=base) if run is None else run.request(args, base=base)
         request = xyz.apply_axes(p, request)
         _refuse_outpainting(p, request)
         return request
