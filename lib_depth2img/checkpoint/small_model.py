@@ -1,4 +1,4 @@
-"""The small depth-to-image model that comes with this package: where it is, and its text encoder's architecture."""
+"""The small depth-to-image model: where it goes once trained (training/README.md), and its text architecture."""
 
 from __future__ import annotations
 

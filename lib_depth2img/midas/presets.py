@@ -67,6 +67,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     }
 )
 
+_SMALL = Preset("small", "Small, of this project", "small:SmallDepthNet", 128, "minimal", _HALF, _HALF)
+"""Comes inside a checkpoint or not at all, so it is no choice among ``PRESETS``, whose weights are published."""
+
 
 def get_preset(name: str) -> Preset:
     """The preset of that name.
@@ -74,6 +77,8 @@ def get_preset(name: str) -> Preset:
     Raises:
         EstimatorError: there is none.
     """
+    if name == _SMALL.name:
+        return _SMALL
     try:
         return PRESETS[name]
     except KeyError:

@@ -1,0 +1,181 @@
+"""``python -m lib_depth2img img2img``: a picture and a prompt to a new picture with the same depth."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CheckpointError, PictureError, RequestError
+from .depth import add_adjustments, adjustments_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..depth.depth_map import DepthMap
+
+__all__ = ["Bar", "add_parser", "write_picture"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the word ``img2img`` to the command line."""
+    parser = subparsers.add_parser("img2img", help="a picture and a prompt to a new picture with the same depth")
+    parser.add_argument("picture", type=Path, metavar="PICTURE")
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.png")
+    parser.add_argument("--negative-prompt", default="")
+    parser.add_argument("--checkpoint", type=Path, help="default: the small one, where it has been trained")
+    _add_inputs(parser)
+    _add_sampling(parser)
+    _add_machine(parser)
+    parser.add_argument("--contact-sheet", action="store_true", help="strengths side by side, with and without depth")
+    parser.set_defaults(run=run)
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--depth-map", type=Path, metavar="FILE", help="use this map instead of an estimate")
+    parser.add_argument("--distance", action="store_true", help="the map's high values are far, not near")
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="white is painted anew, black stays")
+    add_adjustments(parser)
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--denoising-strength", type=float, default=0.75)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--cfg-scale", type=float, default=None, help="default: 7, and 3 for the small checkpoint")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--width", type=int, help="default: the checkpoint's own size, in the picture's shape")
+    parser.add_argument("--height", type=int)
+    parser.add_argument("--from-noise", action="store_true", help="take nothing from the picture but its depth")
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1, mps")
+    parser.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the pictures and write them; returns the exit code."""
+    from ..depth.files import read_depth_map, read_picture
+    from ..standalone.generate import estimate_depth, generate
+
+    picture = read_picture(arguments.picture)
+    adjustments = adjustments_of(arguments)
+    depth_map = None
+    if arguments.depth_map is not None:
+        depth_map = read_depth_map(arguments.depth_map, meaning="distance" if arguments.distance else "nearness")
+    mask = None if arguments.mask is None else read_picture(arguments.mask).convert("L")
+    model = _load(arguments)
+    settings = _settings(arguments, picture, model)
+    if depth_map is None:
+        depth_map = estimate_depth(model, picture, device=arguments.device)
+    make = functools.partial(generate, mask=mask, adjustments=adjustments, precision=arguments.precision)
+    if arguments.contact_sheet:
+        return _write_sheet(arguments, model, picture, depth_map, settings, make)
+    with Bar(settings.steps_to_run) as bar:
+        results = make(model, picture, depth_map, settings, progress=bar.show)
+    for path, result in zip(_paths(arguments.output, len(results)), results, strict=True):
+        write_picture(result, path)
+    return 0
+
+
+def _load(arguments: argparse.Namespace) -> Any:
+    from ..checkpoint.small_model import SMALL_CHECKPOINT
+    from ..standalone.loading import checked_device, load_model
+
+    if arguments.checkpoint is None and not SMALL_CHECKPOINT.is_file():
+        raise CheckpointError(
+            f"There is no small model at {SMALL_CHECKPOINT}. Name a depth model with --checkpoint, such as "
+            "512-depth-ema.ckpt (python -m lib_depth2img install brings it), or train the small one: training/README.md"
+        )
+    return load_model(arguments.checkpoint or SMALL_CHECKPOINT, device=checked_device(arguments.device))
+
+
+def _settings(arguments: argparse.Namespace, picture: Image.Image, model: Any) -> Any:
+    from ..standalone.pictures import default_size
+    from ..standalone.settings import SIZE_STEP, Settings
+
+    width, height = default_size(picture, short_side=8 * model.image_size, step=SIZE_STEP)
+    small = model.image_size < 64
+    return Settings(
+        prompt=arguments.prompt,
+        negative_prompt=arguments.negative_prompt,
+        size=(arguments.width or width, arguments.height or height),
+        denoising_strength=arguments.denoising_strength,
+        steps=arguments.steps,
+        cfg_scale=arguments.cfg_scale if arguments.cfg_scale is not None else (3.0 if small else 7.0),
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        from_noise=arguments.from_noise,
+    )
+
+
+class Bar:
+    """A progress bar on standard error that learns its length at the first step."""
+
+    def __init__(self, total: int, title: str = "img2img") -> None:
+        self._total, self._title = total, title
+
+    def __enter__(self) -> Bar:
+        from tqdm import tqdm
+
+        self._tqdm = tqdm(total=self._total, desc=self._title)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._tqdm.close()
+
+    def show(self, done: int, total: int) -> None:
+        """Move the bar to `done` of `total`."""
+        self._tqdm.total = total
+        self._tqdm.update(done - self._tqdm.n)
+
+
+def _write_sheet(
+    arguments: argparse.Namespace, model: Any, picture: Image.Image, depth_map: DepthMap, settings: Any, make: Any
+) -> int:
+    from ..standalone.contact_sheet import contact_sheet
+
+    with Bar(1) as bar:
+        sheet = contact_sheet(model, picture, depth_map, settings, run=make, progress=bar.show)
+    write_picture(sheet.image, arguments.output)
+    for row in sheet.rows:
+        print(row)
+    return 0
+
+
+def _paths(output: Path, count: int) -> list[Path]:
+    if count == 1:
+        return [output]
+    return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, count + 1)]
+
+
+def write_picture(image: Image.Image, path: Path) -> None:
+    """Write the picture by the path's suffix, beside it first, so that no half-written one ever stands there.
+
+    Raises:
+        RequestError: a suffix that pictures are not written as.
+        PictureError: the file cannot be written.
+    """
+    from PIL import Image as PillowImage
+
+    kinds = PillowImage.registered_extensions()
+    kind = kinds.get(path.suffix.lower())
+    if kind is None or kind not in PillowImage.SAVE:
+        raise RequestError(
+            f"{path.name}: pictures are not written as {path.suffix or 'files without suffix'}; use .png."
+        )
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            image.save(beside, format=kind)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise PictureError(f"{path} cannot be written: {error.strerror or error}.") from error
+    print(path)

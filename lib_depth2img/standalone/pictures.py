@@ -1,0 +1,69 @@
+"""Pictures to tensors and back, and how a picture is brought to the size of the result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..depth.geometry import LATENT_FACTOR, ResizeMode, place
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from ..depth.geometry import Placement
+
+__all__ = ["default_size", "from_tensor", "mask_tensor", "placed", "placement", "to_tensor"]
+
+
+def default_size(picture: Image.Image, *, short_side: int, step: int) -> tuple[int, int]:
+    """(width, height): the picture's shape with a short side of `short_side`, the long one rounded to `step`."""
+    scale = short_side / min(picture.size)
+    width, height = (max(round(length * scale / step), 1) * step for length in picture.size)
+    return width, height
+
+
+def placement(picture: Image.Image, size: tuple[int, int]) -> Placement:
+    """Crop and resize: the same rule for the picture (`placed`) and for its depth map."""
+    return place(picture.size, size, resize_mode=ResizeMode.CROP_AND_RESIZE)
+
+
+def placed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture filling `size`, what is too much cut off evenly: the host's "crop and resize" (modules/images.py)."""
+    from PIL import Image
+
+    width, height = size
+    wider = width / height > picture.width / picture.height
+    resized = (
+        width if wider else picture.width * height // picture.height,
+        picture.height * width // picture.width if wider else height,
+    )
+    canvas = Image.new(picture.mode, size)
+    corner = (width // 2 - resized[0] // 2, height // 2 - resized[1] // 2)
+    canvas.paste(picture.resize(resized, Image.Resampling.LANCZOS), corner)
+    return canvas
+
+
+def to_tensor(picture: Image.Image) -> torch.Tensor:
+    """(1, 3, H, W) float32 in [-1, 1]."""
+    import torch
+
+    array = np.asarray(picture.convert("RGB"), dtype=np.float32) / 127.5 - 1.0
+    return torch.from_numpy(array).permute(2, 0, 1)[None]
+
+
+def mask_tensor(mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    """(1, 1, H/8, W/8) float32 in [0, 1] for a result of `size` (W, H): 1 where the picture is painted anew."""
+    import torch
+
+    array = np.asarray(placed(mask.convert("L"), size), dtype=np.float32) / 255.0
+    return torch.nn.functional.avg_pool2d(torch.from_numpy(array)[None, None], LATENT_FACTOR)
+
+
+def from_tensor(pictures: torch.Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [-1, 1] to RGB pictures."""
+    from PIL import Image
+
+    arrays = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(array) for array in arrays]

@@ -1,0 +1,57 @@
+"""What one run of the standalone road asks for, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import RequestError
+
+__all__ = ["SIZE_STEP", "Settings"]
+
+SIZE_STEP = 64
+"""Width and height are multiples of this: 8 for the latent, and 8 again for the levels of Stable Diffusion's UNet."""
+
+_RANGES = {
+    "denoising_strength": (0.0, 1.0),
+    "steps": (1, 500),
+    "cfg_scale": (1.0, 30.0),
+    "seed": (0, 2**32 - 1),
+    "batch_size": (1, 64),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Prompt, size and sampling of one run; the names are the host's.
+
+    ``size``: (width, height) of the result. ``from_noise``: start from noise alone, with nothing of the picture's
+    colours in it; then every step is run, whatever the denoising strength.
+
+    Raises:
+        RequestError: a number out of range, or a size that is no multiple of ``SIZE_STEP``.
+    """
+
+    prompt: str
+    size: tuple[int, int]
+    negative_prompt: str = ""
+    denoising_strength: float = 0.75
+    steps: int = 30
+    cfg_scale: float = 4.0
+    seed: int = 0
+    batch_size: int = 1
+    from_noise: bool = False
+
+    def __post_init__(self) -> None:
+        for name, (lowest, highest) in _RANGES.items():
+            value = getattr(self, name)
+            if not lowest <= value <= highest:
+                raise RequestError(f"{name}: got {value}, expected {lowest} to {highest}.")
+        for name, length in zip(("width", "height"), self.size, strict=True):
+            if length < SIZE_STEP or length % SIZE_STEP:
+                nearest = max(round(length / SIZE_STEP), 1) * SIZE_STEP
+                raise RequestError(f"{name}: got {length}, expected a multiple of {SIZE_STEP}; {nearest} would do.")
+
+    @property
+    def steps_to_run(self) -> int:
+        """How many of ``steps`` are run: all from noise, else the part that the denoising strength asks for."""
+        return self.steps if self.from_noise else min(int(self.denoising_strength * self.steps + 1e-6), self.steps)
