@@ -65,6 +65,11 @@ def value_of(page: Page, name: str) -> str:
     return str(page.one(f"#depth2img_{name} input").get_attribute("value"))
 
 
+def shown_in(page: Page, gallery: str) -> set[str]:
+    """The pictures of a gallery, which it has more than once, in several sizes."""
+    return {str(picture.get_attribute("src")) for picture in page.all(f"#{gallery} .thumbnail-item img")}
+
+
 def infotext_of(path: Path) -> str:
     with Image.open(path) as saved:
         return str(saved.info["parameters"])
@@ -98,7 +103,7 @@ def test_a_map_of_ones_own_reaches_the_unet_and_is_shown_last(page: Page, webui:
     small_and_quick(page)
     webui.post("/probe/reset")
     page.press("#img2img_generate")
-    page.until(lambda: len(page.all("#img2img_gallery .thumbnail-item")) == 2)
+    page.until(lambda: len(shown_in(page, "img2img_gallery")) == 2)
     concat = webui.records()["concat"]
     assert (concat[..., :7] == -1).all()
     assert (concat[..., 9:] == 1).all()
@@ -132,7 +137,10 @@ def test_an_axis_makes_a_grid(page: Page, webui: WebUI, picture: Path):
     type_into(page, "#script_img2img_xyz_plot_x_values textarea", "0, 0.5")
     webui.post("/probe/reset")
     page.press("#img2img_generate")
-    page.until(lambda: "X Type: [Depth2Img] Far" in page.text("#html_info_img2img"))
+    grids = webui.data / "outputs" / "img2img-grids"
+    (grid,) = page.until(lambda: list(grids.rglob("*.png")))
+    page.until(lambda: len(shown_in(page, "img2img_gallery")) == 1)
+    assert "X Type: [Depth2Img] Far" in infotext_of(grid)
     assert webui.records()["depth_inputs"] <= 1, "both cells are estimated together"
 
 
@@ -182,11 +190,11 @@ class TestBatchTab:
         self.run(page, folders)
         page.press("#img2img_generate")
         out = folders[2]
-        page.until(lambda: (out / "a.png").exists() and (out / "b.png").exists())
-        assert "Depth2Img source: depth_map" in infotext_of(out / "a.png")
-        assert "Depth2Img image hash: " in infotext_of(out / "a.png")
-        assert "Depth2Img" not in infotext_of(out / "b.png")
-        page.until(lambda: "b.png: no depth map in" in page.text("#img2img_results"))
+        page.until(lambda: f"No depth map in {folders[1]} for b.png: estimated." in page.text("#img2img_results"))
+        first, second = (infotext_of(out / name) for name in ("00000-a.png", "00001-b.png"))
+        assert "Depth2Img source: depth_map" in first
+        assert "Depth2Img image hash: " in first
+        assert "Depth2Img" not in second
 
     def test_a_missing_map_is_refused_before_the_first_picture(self, page: Page, folders: tuple[Path, Path, Path]):
         self.run(page, folders)
@@ -230,7 +238,7 @@ class TestExtrasTab:
         page.upload("extras_image", picture)
         page.until(lambda: page.all("#extras_image img"))
         page.press("#extras_generate")
-        page.until(lambda: len(page.all("#extras_gallery .thumbnail-item")) == 2)
+        page.until(lambda: len(shown_in(page, "extras_gallery")) == 2)
 
 
 def test_the_settings_page_is_there_and_is_kept(page: Page, webui: WebUI):

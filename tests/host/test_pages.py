@@ -133,7 +133,10 @@ class TestLifeCycle:
     def reload(self, browser: Chrome, webui: WebUI) -> dict[str, Any]:
         """Press Reload UI and wait for the page that comes after it."""
         starts = webui.started()
-        Page(browser, webui).click("#settings_restart_gradio")
+        page = Page(browser, webui)
+        page.click("#settings_restart_gradio")
+        page.wait(lambda: webui.log.read_text(errors="replace").count("Restarting UI") == starts)
+        browser.get("about:blank")  # the server waits for open connections to end
         webui.wait_until_up(starts + 1)
         return webui.state()
 

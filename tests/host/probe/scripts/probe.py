@@ -75,14 +75,12 @@ def see_depth(module, inputs, _output):
 
 def watch(cls, name, seen):
     original = getattr(cls, name)
-    if getattr(original, "probe", False):
-        return
 
     def watched(self, *args, **kwargs):
         return seen(original, self, *args, **kwargs)
 
-    watched.probe = True
     setattr(cls, name, watched)
+    script_callbacks.on_script_unloaded(lambda: setattr(cls, name, original))
 
 
 watch(DiffusionWrapper, "forward", see_unet)
