@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -17,25 +20,59 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
-PATIENCE = 30.0  # seconds: a busy machine is slow, not broken
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=900,1800",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+)
+
+
+def chromium(folder: Path) -> webdriver.Chrome:
+    """A browser of its own, with its files under ``folder``; it reaches this machine only."""
+    os.environ["SE_OFFLINE"], os.environ["SE_AVOID_STATS"] = "true", "true"
+    options = webdriver.ChromeOptions()
+    for flag in (*FLAGS, f"--user-data-dir={folder}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chromedriver = shutil.which("chromedriver")
+    return webdriver.Chrome(options=options, service=Service(chromedriver) if chromedriver else None)
 
 
 class Page:
-    """The page as a user has it: what is seen, clicked, chosen, dragged."""
+    """The page as a user has it: what is seen, clicked, chosen, dragged.
 
-    def __init__(self, driver: webdriver.Chrome, url: str, services: StubServices) -> None:
-        self.driver, self.url, self.services = driver, url, services
+    ``patience``: seconds to wait for anything; a busy machine is slow, not broken.
+    """
+
+    def __init__(
+        self, driver: webdriver.Chrome, url: str, services: StubServices | None = None, patience: float = 30.0
+    ) -> None:
+        self.driver, self.url, self.patience = driver, url, patience
+        self._services = services
+
+    @property
+    def services(self) -> StubServices:
+        """What answers behind the panel; not there with a real host."""
+        assert self._services is not None
+        return self._services
 
     def open(self, *, panel: bool = True) -> None:
         """Load the page afresh, and unfold the panel."""
         self.driver.get("about:blank")
         self.driver.get_log("browser")
         self.driver.get(self.url)
-        self.until(lambda: self.all("#depth2img_panel"))
-        self.until(lambda: self.driver.execute_script("return document.body.dataset.ready"))
+        self.until(lambda: self.all("#txt2img_generate") and self.all("#depth2img_status [data-asked=true]"))
         if panel:
             self.tab("tabs", "img2img")
-            self.one("#depth2img_panel > .label-wrap").click()
+            self.press("#depth2img_panel > .label-wrap")
             self.until(lambda: self.seen("#depth2img_source"))
 
     def all(self, selector: str) -> list[WebElement]:
@@ -48,10 +85,10 @@ class Page:
         return any(element.is_displayed() for element in self.all(selector))
 
     def text(self, selector: str) -> str:
-        return " ".join(element.text for element in self.all(selector))
+        return " ".join(element.text for element in self.all(selector)).strip()
 
-    def until(self, condition: Callable[[], Found], seconds: float = PATIENCE) -> Found:
-        wait = WebDriverWait(self.driver, seconds, 0.02, ignored_exceptions=[StaleElementReferenceException])
+    def until(self, condition: Callable[[], Found]) -> Found:
+        wait = WebDriverWait(self.driver, self.patience, 0.02, ignored_exceptions=[StaleElementReferenceException])
         try:
             found: Found = wait.until(lambda _driver: condition())
         except TimeoutException as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import socket
 import warnings
 from collections.abc import Iterator
@@ -12,44 +11,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
-from tests.webui.browser import Page
+from tests.webui.browser import Page, chromium
 
 if TYPE_CHECKING:
     from tests.webui.page import StubServices
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ["SE_OFFLINE"], os.environ["SE_AVOID_STATS"] = "true", "true"
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # gradio 3.41.2 imports names that its own dependencies have since deprecated
     importlib.import_module("gradio")
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=900,1800",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-)
 
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     from tests.webui.page import ROOT
 
-    options = webdriver.ChromeOptions()
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chromedriver = shutil.which("chromedriver")
-    started = webdriver.Chrome(options=options, service=Service(chromedriver) if chromedriver else None)
+    started = chromium(tmp_path_factory.mktemp("chromium"))
     scripts = (ROOT / "tests" / "webui" / "host_page.js", ROOT / "javascript" / "depth2img.js")
     source = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
     started.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})

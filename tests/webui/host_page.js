@@ -32,7 +32,6 @@ document.addEventListener("DOMContentLoaded", () => {
         if (!loaded && document.querySelector("#txt2img_prompt")) {
             loaded = true;
             callbacks.loaded.forEach((callback) => callback());
-            document.body.dataset.ready = "yes";
         }
         clearTimeout(timer);
         timer = setTimeout(() => callbacks.after.forEach((callback) => callback()), 200);
