@@ -13,6 +13,7 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
 from lib_depth2img.fields import FIELDS
+from lib_depth2img.webui import markup
 from tests.host.conftest import DEPTH, PLAIN, left_right
 from tests.host.server import WebUI
 from tests.webui.browser import Page, chromium
@@ -264,6 +265,14 @@ def test_another_checkpoint_is_noticed_without_a_reload(page: Page):
     assert not page.all("#depth2img_txt2img_notice")
     page.choose_from("setting_sd_model_checkpoint", DEPTH)
     page.until(lambda: page.all("#depth2img_txt2img_notice"))
+
+
+def test_the_page_selects_the_checkpoint_that_the_panel_names(page: Page):
+    line = markup.done_line("It lies in the models folder.", select_checkpoint=PLAIN)
+    script = "document.querySelector('#depth2img_install_state').innerHTML += arguments[0]"
+    page.driver.execute_script(script, line)
+    page.until(lambda: f"{PLAIN} is not a depth model" in page.text("#depth2img_status"))
+    assert PLAIN in str(page.one("#setting_sd_model_checkpoint input").get_attribute("value"))
 
 
 def test_sending_to_img2img_brings_the_prompt(page: Page):

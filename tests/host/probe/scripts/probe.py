@@ -158,6 +158,7 @@ def state():
 def add_routes(_demo, app):
     app.add_api_route("/probe/records", records, methods=["GET"])
     app.add_api_route("/probe/reset", reset, methods=["POST"])
+    app.add_api_route("/probe/reload", shared.state.request_restart, methods=["POST"])
     app.add_api_route("/probe/state", state, methods=["GET"])
 
 
