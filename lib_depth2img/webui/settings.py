@@ -57,7 +57,7 @@ def _options(folders_visible: bool) -> dict[str, _Option]:
         ),
         "device": _Option(
             "Device of estimators other than the checkpoint's own",
-            "cpu leaves the GPU's memory to the model",
+            "model: where the host computes; cpu leaves the GPU's memory to the model",
             "Radio",
             {"choices": ["model", "cpu"]},
         ),
