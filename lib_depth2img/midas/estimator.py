@@ -211,7 +211,8 @@ def _cast(network: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Mo
     network.float()
     for module in network.modules():
         if dtype == torch.bfloat16 and device.type == "cpu" and hasattr(module, "fused_attn"):
-            module.fused_attn = False  # timm's switch; torch 2.1's fused attention is three times slower here
+            # timm's switch; the fused attention of torch 2.1 is three times slower here.
+            module.fused_attn = False  # type: ignore[assignment]
         if not isinstance(module, FoldedStdConv2d | Conv2dFloat32):
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 if tensor.is_floating_point():
