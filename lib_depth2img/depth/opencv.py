@@ -46,8 +46,10 @@ def _silence() -> Iterator[None]:
     """OpenCV writes several lines to standard error for a broken file; the refusal says it in one."""
     import cv2
 
-    before = cv2.setLogLevel(0)
+    # OpenCV 5 has it at another place than OpenCV 4.
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # type: ignore[attr-defined]
+    before = set_level(0)
     try:
         yield
     finally:
-        cv2.setLogLevel(before)
+        set_level(before)
