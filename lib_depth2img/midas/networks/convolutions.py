@@ -101,6 +101,7 @@ class WinogradConv2d(_DerivedWeightConv2d):
     TILE = 4
     MIN_CHANNELS = 128  # below, moving the tiles costs more than the multiplications saved
     MIN_TILES = 36
+    CHANNELS_PER_TILE = 8  # above, the kernel's 36 points are not worth the memory they take
     STRIP_TILES = 144  # tiles worked on at once: 36 × 144 × 256 floats stay in the cache
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
@@ -118,7 +119,7 @@ class WinogradConv2d(_DerivedWeightConv2d):
             and x.dtype == self.weight.dtype == torch.float32
             and not torch.is_grad_enabled()
             and min(self.weight.shape[:2]) >= self.MIN_CHANNELS
-            and tiles >= self.MIN_TILES
+            and tiles >= max(self.MIN_TILES, self.in_channels / self.CHANNELS_PER_TILE)
         )
 
     def _derive(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
