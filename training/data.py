@@ -1,6 +1,6 @@
 """Stage 1, the data: draw scenes, render each under several looks, keep pictures, nearness, labels and captions.
 
-    python -m training.data --out data/train --scenes 5000 --looks 3 --size 256 --seed 1
+    python -m training.data --out data/train --scenes 6000 --looks 3 --size 256 --seed 1
 
 Each scene is made from (seed, its number) alone, so an interrupted run goes on where it stopped, and the number of
 processes changes nothing.
@@ -87,7 +87,7 @@ def main() -> None:
     """Command line of this stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scenes", type=int, default=5000)
+    parser.add_argument("--scenes", type=int, default=6000)
     parser.add_argument("--looks", type=int, default=3)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)

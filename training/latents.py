@@ -2,7 +2,9 @@
 
     python -m training.latents --data data/train --encoder runs/encoder/encoder.pt --out data/latents-128 --size 128
     python -m training.latents --data data/train --encoder runs/encoder/encoder.pt --out data/latents-crops \\
-        --size 256 --crop 128
+        --size 256 --crop 128 --scenes 2500
+    python -m training.latents --data data/train --encoder runs/encoder/encoder.pt --out data/latents-256 --size 256 \\
+        --scenes 1200
 
 Every second look is turned left to right with its depth, so that nothing is learned about sides. Crops show the UNet
 the scale of large pictures at the price of small ones; their depth stays scaled by the whole picture's.

@@ -11,8 +11,9 @@ from .words import COLOURS, LIGHTS, MATERIALS, PLACES, Look
 
 __all__ = ["render"]
 
-_MOST_AIR_ON_SUBJECT = 0.3  # optical depth at the subject's median: thicker air would hide its colour
-
+_AIR_BEFORE_SUBJECT = 0.3  # most optical depth between the camera and the subject's median
+_THICKER_BEHIND = 2.5  # than before the subject
+_SUBJECT_SHOWN = 0.7  # least mean share of the subject's own light in its pixels
 
 Random = np.random.Generator
 
@@ -111,14 +112,22 @@ def _exposure(lit: np.ndarray, scene: Scene, look: Look) -> float:
 
 
 def _air(lit: np.ndarray, scene: Scene, air: tuple[float, float, float], density: float) -> np.ndarray:
-    """Aerial perspective: the farther, the more of the air's colour; the sky is air, a little lighter upwards."""
+    """Aerial perspective: the farther, the more of the air's colour; the sky is air, a little lighter upwards.
+
+    Thick air is what makes depth visible in a single picture, and it would hide the colour that the caption names. So
+    it is thin as far as the middle of the subject and thick behind that, always thicker with distance.
+    """
     distance = scene.buffer.distance
-    solid = np.isfinite(distance)
+    solid, subject = np.isfinite(distance), scene.buffer.label == SUBJECT
     start, reach = np.quantile(distance[solid], (0.01, 0.97))
-    depth = (np.where(solid, distance, 0) - start) / max(reach - start, 0.3 * reach)
-    subject = max(float(np.median(depth[scene.buffer.label == SUBJECT])), 0.05)
-    density = min(density, _MOST_AIR_ON_SUBJECT / subject)
-    through = np.exp(-density * np.clip(depth, 0, 4))[..., None]
+    depth = np.clip((np.where(solid, distance, 0) - start) / max(reach - start, 0.3 * reach), 0, 4)
+    middle = max(float(np.median(depth[subject])), 0.05)
+    before = min(density, _AIR_BEFORE_SUBJECT / middle) * np.minimum(depth, middle)
+    behind = np.maximum(depth - middle, 0)
+    thick = _THICKER_BEHIND * density
+    while thick > 0.05 and np.exp(-before - thick * behind)[subject].mean() < _SUBJECT_SHOWN:
+        thick *= 0.8
+    through = np.exp(-before - thick * behind)[..., None]
     tint = np.asarray(air, np.float32)
     picture = lit * through + tint * (1 - through)
     rows = np.linspace(1.06, 0.97, lit.shape[0], dtype=np.float32)[:, None, None]

@@ -3,11 +3,10 @@
     python -m training.vae encoder --data data/train --out runs/encoder
     python -m training.vae decoder --data data/train --out runs/vae --encoder runs/encoder/encoder.pt
 
-Its residual blocks are the two in the middle, at latent size, and no others: ldm builds one more per decoder level than
-it is told, so it is told -1. Blocks at full size cost most of the time of a picture, and rendered pictures do without.
-The encoder learns first, against a
-throw-away decoder that works at latent size and costs a fifth; after that it is fixed, so the UNet can learn from its
-latents while the real decoder is still being trained.
+It has few residual blocks: two in the middle at latent size, and one per level of the decoder. Blocks at full size
+cost most of the time of a picture, and rendered pictures do with few. The encoder learns first, against a throw-away
+decoder that works at latent size and costs a fifth; then it is fixed, so the UNet can learn from its latents while
+the real decoder is still being trained.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ __all__ = ["SCALE_FACTOR", "build", "normalise", "train_decoder", "train_encoder
 
 CONFIG = {
     "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 64,
-    "ch_mult": [1, 1, 1, 2], "num_res_blocks": -1, "attn_resolutions": [], "dropout": 0.0,
+    "ch_mult": [1, 1, 1, 2], "num_res_blocks": 0, "attn_resolutions": [], "dropout": 0.0,
 }  # fmt: skip
 SCALE_FACTOR = 0.18215  # Stable Diffusion's own; `normalise` makes the latents fit it
 _SAMPLING_ERROR = 0.15  # of the latents' deviation: sampled latents are never exact, and the decoder should bear it

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..depth.colormap import colorize
 from ..depth.depth_map import DepthMap
 from . import pictures
 from .agreement import rank_correlation
@@ -99,9 +100,8 @@ def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
 def _as_picture(depth_map: DepthMap, size: tuple[int, int], picture: Image.Image) -> Image.Image:
     from PIL import Image
 
-    values = depth_map.scaled().values
-    grey = Image.fromarray((values * 255).round().astype(np.uint8))
-    return pictures.placed(grey.resize(picture.size, Image.Resampling.BICUBIC), size).convert("RGB")
+    grey = Image.fromarray(colorize(depth_map, "grey"))
+    return pictures.placed(grey.resize(picture.size, Image.Resampling.BICUBIC), size)
 
 
 def _drawn(shown: Image.Image, depth: Image.Image, rows: Sequence[Row], prompt: str) -> Image.Image:
