@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -99,6 +100,50 @@ def test_what_is_derived_follows_the_weight(kind, change):
         after, afresh = layer(x), copy.deepcopy(layer)(x)
     assert not torch.allclose(before, after, atol=1e-2)
     torch.testing.assert_close(after, afresh, rtol=0, atol=0)
+
+
+def real_bytes() -> int:
+    """Bytes of all tensors alive outside the meta device; what shares memory counts once."""
+    gc.collect()
+    tensors = [item for item in gc.get_objects() if issubclass(type(item), torch.Tensor)]
+    storages = [tensor.untyped_storage() for tensor in tensors if not tensor.is_meta]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def test_a_moved_stage_leaves_nothing_behind():
+    """Meta stands for the other device. What is derived would be larger than the weights themselves."""
+    x = torch.zeros(1, 3, 192, 192)
+    DepthStage("dpt_hybrid")(x)  # what the process keeps for good, whatever is moved
+    before = real_bytes()
+    stage = DepthStage("dpt_hybrid")
+    stage(x)
+    weights = sum(parameter.nbytes for parameter in stage.parameters())
+    assert real_bytes() - before > 1.2 * weights, "nothing was derived, so nothing could stay"
+    stage.to("meta")
+    assert real_bytes() - before < 1_000
+
+
+@pytest.mark.parametrize("layer", [WinogradConv2d(128, 128), FoldedStdConv2d(StdConv2dSame(128, 128, 3), 1e-6)])
+@pytest.mark.parametrize("move", [lambda it: it.bfloat16(), lambda it: it.to("meta"), lambda it: it.double()])
+def test_a_cast_or_move_lets_go_of_what_is_derived(layer, move):
+    holder = nn.Sequential(copy.deepcopy(layer))
+    with torch.no_grad():
+        holder(torch.randn(1, 128, 40, 40))
+    assert holder[0]._derived is not None
+    move(holder)
+    assert holder[0]._derived is None
+
+
+@pytest.mark.parametrize("layer", [WinogradConv2d(128, 128), FoldedStdConv2d(StdConv2dSame(128, 128, 3), 1e-6)])
+def test_repeated_passes_derive_once(layer, monkeypatch):
+    """Also when the layer is sent to where it lies already, as --medvram does on a machine without a GPU."""
+    layer, derived = copy.deepcopy(layer), []
+    derive = type(layer)._derive
+    monkeypatch.setattr(type(layer), "_derive", lambda self, *args: derived.append(1) or derive(self, *args))
+    with torch.no_grad():
+        for _ in range(3):
+            layer.to("cpu")(torch.randn(1, 128, 40, 40))
+    assert len(derived) == 1
 
 
 def test_copies_carry_the_weight_only():

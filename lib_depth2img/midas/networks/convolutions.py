@@ -2,8 +2,8 @@
 
 At inference a weight never changes, so the work that depends on it alone is done on first use and kept for as long as
 the weight is the same tensor with the same content. What is derived is no parameter and no buffer: it is not saved,
-loaded or moved, but made again when somebody replaces, moves or casts the weight (a model switch, lowvram,
-``half()``).
+loaded or moved. When somebody moves or casts the weight (a model switch, lowvram, ``half()``) it is let go at once, so
+that no memory stays behind on the device, and made again on the next use.
 
 All of them are subclasses of ``nn.Conv2d`` with its state-dict keys. The host's "Tiling" option turns layers whose
 type is *exactly* ``nn.Conv2d`` circular, which a depth estimate must not be; these stay as they are.
@@ -12,6 +12,7 @@ type is *exactly* ``nn.Conv2d`` circular, which a depth estimate must not be; th
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -27,6 +28,7 @@ class Conv2d(nn.Conv2d):
 
 class _DerivedWeightConv2d(nn.Conv2d):
     _derived: tuple[object, Tensor] | None = None
+    """(of which weight, the tensor derived from it)"""
 
     @abstractmethod
     def _derive(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -34,14 +36,24 @@ class _DerivedWeightConv2d(nn.Conv2d):
 
     def derived(self, dtype: torch.dtype) -> Tensor:
         """The derived weight in ``dtype``, made on first use and whenever the weight has changed."""
+        weight = self._weight_state()
+        current = self._derived
+        if current is None or current[0] != weight or current[1].dtype != dtype:
+            with torch.no_grad():
+                current = self._derived = (weight, self._derive(self.weight, dtype))
+        return current[1]
+
+    def _weight_state(self) -> object:
         weight = self.weight
         version = None if weight.is_inference() else weight._version
-        state = (id(weight), weight.data_ptr(), version, weight.dtype, dtype)
-        current = self._derived
-        if current is None or current[0] != state:
-            with torch.no_grad():
-                current = self._derived = (state, self._derive(weight, dtype))
-        return current[1]
+        return id(weight), weight.device, weight.dtype, weight.data_ptr(), version
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _DerivedWeightConv2d:
+        """Where ``to``, ``half`` and their like arrive; one that changes nothing keeps what is derived."""
+        super()._apply(fn, recurse)
+        if self._derived is not None and self._derived[0] != self._weight_state():
+            self._derived = None
+        return self
 
     def __getstate__(self) -> dict[str, object]:
         """Copies and pickles carry the weight only."""
