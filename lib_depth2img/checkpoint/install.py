@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InstallError
 from . import configuration
 from .catalog import FILES, CatalogFile, HubSource, UrlSource, variant
 from .download import fetch
+from .lock import FileLock
 from .progress import Progress, Reporter
 from .sources import SourceError, resolve
 
@@ -78,15 +80,16 @@ def install_pair(
     return install(file, target.parent, progress=progress, cancelled=cancelled), yaml
 
 
-def pair_installed(target_dir: str | Path) -> Path | None:
+def pair_installed(target_dir: str | Path, variant_name: str | None = None) -> Path | None:
     """The checkpoint of a model pair that `install_pair` left in `target_dir`, yaml beside it; None if there is none.
 
-    A look at names and sizes only; `install` verifies the hash.
+    variant_name: of this form; None for any. A look at names and sizes only; `install` verifies the hash.
     """
     for file in FILES:
         path = Path(target_dir) / file.name
+        wanted = file.variant is not None and variant_name in (None, file.variant)
         complete = path.is_file() and file.nbytes in (None, path.stat().st_size)
-        if file.variant and complete and configuration.beside(path).is_file():
+        if wanted and complete and configuration.beside(path).is_file():
             return path
     return None
 
@@ -131,25 +134,22 @@ def _make_folder(folder: Path) -> None:
 
 @contextmanager
 def _lock(path: Path, reporter: Reporter) -> Iterator[None]:
-    """Hold a lock of the operating system, which ends with its process, however that ends."""
-    from filelock import FileLock, Timeout
-
+    """Hold the lock of that name, once whoever else installs the same file has finished."""
     lock = FileLock(path)
-    while True:
-        try:
-            lock.acquire(timeout=LOCK_POLL)
-            break
-        except Timeout:
-            reporter.at("waiting", 0, None)
-        except OSError as error:
-            raise InstallError(f"{path} cannot be written: {error.strerror}. Choose another folder.") from error
+    while not _acquired(lock):
+        reporter.at("waiting", 0, None)
+        time.sleep(LOCK_POLL)
     try:
         yield
     finally:
         lock.release()
-    # Only after success, and harmless then: whoever still waits for the removed one finds the file in place.
-    with suppress(OSError):
-        path.unlink()
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        return lock.acquire()
+    except OSError as error:
+        raise InstallError(f"{lock.path} cannot be locked: {error.strerror}. Choose another folder.") from error
 
 
 def _download(file: CatalogFile, part: Path, reporter: Reporter) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..checkpoint import catalog, small_model
 from ..errors import Depth2ImgError
 from . import api, batch, depth_stage, estimators, guard, host, settings, tiles, xyz
+from .launch_flag import ConsoleProgress
 from .panel import TITLE
 from .panel_services import download_file
-
-if TYPE_CHECKING:
-    from ..checkpoint.progress import Progress
 
 __all__ = ["register", "unregister"]
 
@@ -57,7 +56,10 @@ def _panel_values(p: Any) -> Sequence[Any]:
 
 
 def _install_as_asked(_demo: Any, _app: Any) -> None:
-    """What ``--depth2img-install`` asks for, beside the running host, which neither waits nor fails for it."""
+    """Follow ``--depth2img-install`` beside the running host, which neither waits nor fails for it.
+
+    Where install.py has brought in the file, this verifies it; where it could not, or was skipped, this is the one to.
+    """
     flags = host.command_line()
     variant = getattr(flags, "depth2img_install", None)
     if variant is None or any(thread.name == _THREAD for thread in threading.enumerate()):
@@ -72,14 +74,10 @@ _THREAD = "depth2img-install-flag"
 
 
 def _install(variant: str) -> None:
+    progress = ConsoleProgress(sys.stdout if sys.stdout.isatty() else None)
     try:
-        print("Depth2Img:", download_file(catalog.variant(variant), progress=_print_progress))
+        print("Depth2Img:", download_file(catalog.variant(variant), progress=progress.show))
     except Depth2ImgError as error:
         print("Depth2Img:", error)
     except Exception:  # noqa: BLE001 - of a thread: nobody else would tell
         _log.exception("Depth2Img: the installation failed.")
-
-
-def _print_progress(progress: Progress) -> None:
-    total = f" of {progress.total / 1e9:.2f}" if progress.total else ""
-    print(f"\rDepth2Img: {progress.phase} {progress.name}, {progress.done / 1e9:.2f}{total} GB", end="")

@@ -213,6 +213,7 @@ def test_when_all_fail_the_way_by_hand_is_told(hub, catalogued, body, tmp_path):
     sources = (HubSource("a/repo", "model.ckpt"), UrlSource(f"{hub.url}/gone.ckpt"))
     with pytest.raises(InstallError) as caught:
         install(catalogued(*sources), tmp_path)
+    assert list(tmp_path.iterdir()) == []
     text = str(caught.value)
     for part in ("a/repo", "gone.ckpt", "404", str(tmp_path / "model.ckpt"), catalogued().sha256, f"{len(body):,}"):
         assert part in text
@@ -305,7 +306,7 @@ def test_cancelling_keeps_what_was_downloaded(hub, catalogued, body, tmp_path):
         )
     kept = part_of(tmp_path).stat().st_size
     assert kept > 500_000
-    assert not (tmp_path / "model.ckpt").exists()
+    assert [entry.suffix for entry in tmp_path.iterdir()] == [".part"]
     assert install(catalogued(), tmp_path).read_bytes() == body
     assert hub.ranges()[-1] == f"bytes={kept}-"
 
@@ -366,6 +367,13 @@ def test_a_second_installation_says_that_it_waits_and_can_be_cancelled(hub, cata
         stop.set()
         hub.released.set()
         first.join()
+
+
+def test_what_a_killed_installation_leaves_is_taken_over(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    (tmp_path / f"model.ckpt.{catalogued().sha256[:8]}.lock").write_text("")
+    assert install(catalogued(), tmp_path).read_bytes() == body
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.ckpt"]
 
 
 def test_offline_mode_of_the_hub_is_honoured(hub, body, tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lib_depth2img.errors import InstallError
-from lib_depth2img.webui import extension
+from lib_depth2img.webui import extension, launch_flag
 from lib_depth2img.webui import host as facade
 from tests.webui.hooks.stand_in import Host, Processing, Txt2Img
 
@@ -121,6 +121,9 @@ class TestFilesOfTheHostsContract:
         self, monkeypatch: pytest.MonkeyPatch, installed: bool
     ) -> None:
         """modules/launch_utils.py:96 and 135: what an extension's install.py is given."""
+        monkeypatch.setattr(sys, "argv", ["install.py"])
+        monkeypatch.syspath_prepend(str(ROOT))
+        monkeypatch.setattr(launch_flag, "install_at_launch", lambda _: None)
         commands: list[str] = []
         launch = SimpleNamespace(
             is_installed=lambda package: installed or package != "timm",

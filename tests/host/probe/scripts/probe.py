@@ -1,7 +1,11 @@
 """An extension of its own, only for these tests: it tells over HTTP what happens inside a running WebUI.
 
-It changes nothing: it counts calls, keeps the tensor that last reached the UNet, and describes which of the host's
-functions are the host's. It also makes the test checkpoints' OpenCLIP architecture known, in the bare host as well.
+It changes nothing: it counts calls, keeps the tensor that last reached the UNet, writes down where the depth stage is
+sent, and describes which of the host's functions are the host's. It also makes the test checkpoints' OpenCLIP
+architecture known, in the bare host as well.
+
+Half precision on a machine without CUDA: the host asks CUDA whether its card has autocast (devices.py:228) and fails.
+Here the answer is no, so that the host casts by itself, as it does on Macs and on GTX 16xx cards.
 """
 
 import base64
@@ -17,8 +21,10 @@ import torch
 from ldm.models.autoencoder import AutoencoderKL
 from ldm.models.diffusion.ddpm import DiffusionWrapper, LatentDiffusion
 from modules import (
+    devices,
     images,
     img2img,
+    lowvram,
     patches,
     processing,
     script_callbacks,
@@ -46,11 +52,13 @@ class Record:
     depth_inputs = 0
     concat = None
     noise = None
+    events = ()
 
 
 def reset():
     Record.unet_calls = Record.vae_encodes = Record.depth_passes = Record.depth_inputs = 0
     Record.concat = Record.noise = None
+    Record.events = ()
 
 
 def see_unet(original, self, x, t, c_concat=None, **others):
@@ -59,6 +67,7 @@ def see_unet(original, self, x, t, c_concat=None, **others):
             Record.noise = x.detach().float().cpu().numpy()
         Record.concat = torch.cat(c_concat, dim=1).detach().float().cpu().numpy()
     Record.unet_calls += 1
+    Record.events += ("unet",)
     return original(self, x, t, c_concat=c_concat, **others)
 
 
@@ -67,26 +76,44 @@ def see_encode(original, self, x):
     return original(self, x)
 
 
+def is_depth_stage(module):
+    return type(module).__name__ in ("MiDaSInference", "DepthStage", "HostDepthStage")
+
+
 def see_depth(module, inputs, _output):
-    if type(module).__name__ in ("MiDaSInference", "DepthStage", "HostDepthStage"):
+    if is_depth_stage(module):
         Record.depth_passes += 1
         Record.depth_inputs += inputs[0].shape[0]
+        Record.events += ("estimated in place" if lowvram.module_in_gpu is module else "estimated",)
 
 
-def watch(cls, name, seen):
-    original = getattr(cls, name)
+def see_move(original, self, *where, **others):
+    """On one device the move itself shows nothing, so it is told by the object that lowvram.py hands over."""
+    if is_depth_stage(self) and where:
+        names = {id(devices.device): "brought in", id(lowvram.cpu): "sent away"}
+        Record.events += (names.get(id(where[0]), f"to {where[0]}"),)
+    return original(self, *where, **others)
 
-    def watched(self, *args, **kwargs):
-        return seen(original, self, *args, **kwargs)
 
-    setattr(cls, name, watched)
-    script_callbacks.on_script_unloaded(lambda: setattr(cls, name, original))
+def watch(owner, name, seen):
+    original = getattr(owner, name)
+
+    def watched(*args, **kwargs):
+        return seen(original, *args, **kwargs)
+
+    setattr(owner, name, watched)
+    script_callbacks.on_script_unloaded(lambda: setattr(owner, name, original))
 
 
 watch(DiffusionWrapper, "forward", see_unet)
 watch(AutoencoderKL, "encode", see_encode)
+watch(torch.nn.Module, "to", see_move)
 handle = torch.nn.modules.module.register_module_forward_hook(see_depth)
 script_callbacks.on_script_unloaded(handle.remove)
+
+
+if not torch.cuda.is_available():
+    watch(devices, "cuda_no_autocast", lambda _original: True)
 
 
 def array(values):
@@ -103,6 +130,7 @@ def records():
         "vae_encodes": Record.vae_encodes,
         "depth_passes": Record.depth_passes,
         "depth_inputs": Record.depth_inputs,
+        "events": Record.events,
         "concat": array(Record.concat),
         "noise": array(Record.noise),
     }
