@@ -115,7 +115,7 @@ class TensorFile(Mapping[str, TensorInfo]):
         if storage.counted:
             self._file.seek(storage.offset - 8)
             (count,) = struct.unpack("<q", self._file.read(8).ljust(8, b"\0"))
-            if count * DTYPE_BYTES[place.info.dtype] != storage.nbytes:
+            if count * storage.counted != storage.nbytes:
                 raise EOFError(f"its storage claims {count:,} elements")
         return storage.offset
 
@@ -129,8 +129,8 @@ def open_tensor_file(path: str | Path) -> TensorFile:
     path = Path(path)
     try:
         file = path.open("rb")
-    except OSError as error:
-        raise TensorFileError(f"{path} cannot be opened: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise TensorFileError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
     try:
         return TensorFile(path, file, _read_layout(file))
     except TensorFileError as error:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
 from ..errors import TensorFileError
-from .layout import STORAGE_DTYPES
+from .layout import STORAGE_DTYPES, is_count, is_shape
 
-__all__ = ["Global", "Inert", "StorageRef", "TensorRef", "read_pickle"]
+__all__ = ["Global", "Inert", "StorageRef", "TensorRef", "read_pickle", "text_of"]
 
 # A checkpoint of 2,400 tensors with its optimizer takes about 200,000 opcodes.
 MAX_OPCODES = 1_000_000
+# Entries and bytes that calls may copy, all together: a few operations could copy one large list thousands of times.
+MAX_COPIED = 4_000_000
 
 
 class Global(NamedTuple):
@@ -101,7 +103,7 @@ def _operations(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
 
 
 def _refuse(what: str, target: Any) -> TensorFileError:
-    shown = f"{target}" if isinstance(target, Global) else type(target).__name__
+    shown = f"{target!s:.200}" if isinstance(target, Global) else type(target).__name__
     return TensorFileError(
         f"This file's pickle {what} {shown}, so loading it would run code; only tensors and plain containers are "
         "accepted. Use a .safetensors of the same model, or save the state dict alone."
@@ -111,21 +113,19 @@ def _refuse(what: str, target: Any) -> TensorFileError:
 # --- the callables of sound checkpoints, replaced by functions that only arrange data ---
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _sizes(value: Any) -> tuple[int, ...]:
-    sizes = tuple(value)
-    if len(sizes) > 64 or not all(_is_count(size) for size in sizes):
-        raise TensorFileError(f"A tensor in this file has the impossible shape or strides {sizes!r:.200}.")
-    return sizes
+def _shape(value: Any) -> tuple[int, ...]:
+    # The value is not shown: a tuple that holds one tuple twice, forty times over, has 2**40 items when printed.
+    if not isinstance(value, tuple | list) or not is_shape(value):
+        raise TensorFileError("A tensor in this file has an impossible shape; the file is damaged.")
+    return tuple(value)
 
 
 def _tensor(storage: Any, first: Any, shape: Any, strides: Any, dtype: str | None = None) -> TensorRef:
-    if not isinstance(storage, StorageRef) or not _is_count(first):
+    if not isinstance(storage, StorageRef) or not is_count(first):
         raise TensorFileError("A tensor in this file has no storage or a negative offset; the file is damaged.")
-    shape, strides = _sizes(shape), _sizes(strides)
+    shape, strides = _shape(shape), tuple(strides)
+    if not all(map(is_count, strides)):
+        raise TensorFileError("A tensor in this file has impossible strides; the file is damaged.")
     if len(shape) != len(strides):
         raise TensorFileError(
             f"A tensor in this file has {len(shape)} sizes but {len(strides)} strides; the file is damaged."
@@ -133,7 +133,7 @@ def _tensor(storage: Any, first: Any, shape: Any, strides: Any, dtype: str | Non
     return TensorRef(storage, dtype or storage.dtype, first + storage.view_first, shape, strides)
 
 
-def _rebuild_tensor_v2(storage: Any, first: Any, shape: Any, strides: Any, *_: Any) -> TensorRef:
+def _rebuild_tensor(storage: Any, first: Any, shape: Any, strides: Any, *_: Any) -> TensorRef:
     return _tensor(storage, first, shape, strides)
 
 
@@ -174,11 +174,11 @@ def _inert(kind: str) -> Callable[..., Inert]:
 
 
 _CALLABLES: dict[Global, Callable[..., Any]] = {
-    Global("torch._utils", "_rebuild_tensor"): _tensor,
-    Global("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+    Global("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    Global("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     Global("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
     Global("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    Global("torch", "Size"): lambda sizes=(): _sizes(sizes),
+    Global("torch", "Size"): lambda sizes=(): _shape(sizes),
     Global("torch", "device"): _inert("torch.device"),
     Global("collections", "OrderedDict"): _ordered,
     Global("collections", "defaultdict"): _ordered,
@@ -194,31 +194,41 @@ _CALLABLES: dict[Global, Callable[..., Any]] = {
 
 def _storage(identity: Any) -> StorageRef:
     """A torch persistent id: ("storage", storage type, key, location, elements[, view])."""
-    if not isinstance(identity, tuple) or len(identity) not in (5, 6) or _text(identity[0]) != "storage":
+    if not isinstance(identity, tuple) or len(identity) not in (5, 6) or text_of(identity[0]) != "storage":
         raise TensorFileError(
             "This file's pickle refers to something other than a tensor's storage; it is refused unread."
         )
     _, kind, key, _location, elements, *view = identity
     if not isinstance(kind, Global) or not kind.module.startswith("torch") or kind.name not in STORAGE_DTYPES:
-        raise TensorFileError(f"This file holds a storage of the unknown type {kind!s:.100}; it is refused unread.")
-    if not _is_count(elements):
+        raise _refuse("refers to a storage of the type", kind)
+    if not is_count(elements):
         raise TensorFileError("This file holds a storage of an impossible size; it is damaged.")
     view_first = 0
     if view and view[0] is not None:
         _view_key, view_first, _view_elements = view[0]
-        if not _is_count(view_first):
+        if not is_count(view_first):
             raise TensorFileError("This file holds a view of a storage with a negative offset; it is damaged.")
-    return StorageRef(_text(key), STORAGE_DTYPES[kind.name], elements, view_first)
+    return StorageRef(text_of(key), STORAGE_DTYPES[kind.name], elements, view_first)
 
 
-def _text(value: Any) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+def text_of(value: Any) -> str:
+    """A storage's key, which is a text, and bytes where Python 2 wrote it."""
+    if isinstance(value, bytes):
+        return value.decode("latin1")
+    if not isinstance(value, str):
+        raise TensorFileError(f"This file names a storage by a {type(value).__name__}; it is damaged.")
+    return value
+
+
+def _is_flat(key: Any) -> bool:
+    if isinstance(key, int):
+        return abs(key) < 2**63
+    return isinstance(key, (str, bytes, float, type(None), Global))
 
 
 def _hashable(key: Any) -> Any:
-    """Let only flat keys through: hashing a tuple nested a million deep would overflow the C stack."""
-    flat = (str, bytes, int, float, type(None), Global)
-    if isinstance(key, flat) or (isinstance(key, tuple) and all(isinstance(item, flat) for item in key)):
+    """Let only flat, short keys through: hashing a tuple nested a million deep would overflow the C stack."""
+    if _is_flat(key) or (isinstance(key, tuple) and len(key) <= 16 and all(map(_is_flat, key))):
         return key
     raise TensorFileError(
         f"This file's pickle uses a {type(key).__name__} as a key; only plain containers are accepted."
@@ -231,6 +241,7 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.copied = 0
 
     def run(self, operations: Iterator[tuple[str, Any]]) -> Any:
         for name, argument in operations:
@@ -296,7 +307,12 @@ class _Machine:
         replacement = _CALLABLES.get(function) if isinstance(function, Global) else None
         if replacement is None:
             raise _refuse("calls", function)
-        self.stack.append(replacement(*arguments))
+        result = replacement(*arguments)
+        if isinstance(result, bytes | set | OrderedEntries):
+            self.copied += len(result)
+        if self.copied > MAX_COPIED:
+            raise TensorFileError("The pickle in this file unfolds to far more than it holds; it is refused.")
+        self.stack.append(result)
 
     def build(self, _: Any) -> None:
         """Attributes of an ordered dictionary (torch's ``_metadata``) and of a numpy dtype carry nothing we need."""

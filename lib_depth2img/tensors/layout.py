@@ -5,9 +5,10 @@ dtypes travel as torch's own names ("float16"), so that a header can be read wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import TensorFileError
 
@@ -20,6 +21,8 @@ __all__ = [
     "SeekableReader",
     "Storage",
     "TensorInfo",
+    "is_count",
+    "is_shape",
 ]
 
 DTYPE_BYTES = {
@@ -75,13 +78,14 @@ class Storage:
     """A run of bytes in the file.
 
     `offset` is where the bytes start; in a zip it is where the entry's local header starts (`zipped`), whose length is
-    only known by reading it. `counted` storages are preceded by their element count (torch's old format).
+    only known by reading it. `counted` storages are preceded by how many elements of so many bytes they have (torch's
+    old format); 0 where they are not.
     """
 
     offset: int
     nbytes: int
     zipped: bool = False
-    counted: bool = False
+    counted: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,12 +107,33 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """A whole file: its tensors by dotted name, its text metadata, and the other leaves of its containers."""
+    """A whole file: its tensors by dotted name, its text metadata, and the other leaves of its containers.
+
+    Raises:
+        TensorFileError: a name that is no text: half of a surrogate pair, which no file and no terminal takes.
+    """
 
     format: str
     places: dict[str, Place]
     metadata: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.places:
+            try:
+                name.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise TensorFileError(f"A tensor's name is not text ({name!r:.200}); the file is damaged.") from error
+
+
+def is_count(value: Any) -> bool:
+    """Whether this is a whole number that a file can count with: not negative, below 2**63."""
+    return type(value) is int and 0 <= value < 2**63
+
+
+def is_shape(sizes: Sequence[Any]) -> bool:
+    """Whether torch can hold this shape. A size of 0 beside huge ones holds nothing, but its strides overflow."""
+    return len(sizes) <= 64 and all(map(is_count, sizes)) and is_count(math.prod(max(size, 1) for size in sizes))
 
 
 class SeekableReader(Protocol):

@@ -11,7 +11,7 @@ import struct
 from typing import Any
 
 from ..errors import TensorFileError
-from .layout import DTYPE_BYTES, Layout, Place, SeekableReader, Storage, TensorInfo
+from .layout import DTYPE_BYTES, Layout, Place, SeekableReader, Storage, TensorInfo, is_count, is_shape
 
 __all__ = ["DTYPE_NAMES", "looks_like_safetensors", "read_safetensors"]
 
@@ -110,10 +110,6 @@ def _metadata(value: Any) -> dict[str, str]:
     return value
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
 def _describe(name: str, entry: Any) -> tuple[TensorInfo, tuple[int, int]]:
     """One header entry as a `TensorInfo` and its byte range."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
@@ -122,9 +118,9 @@ def _describe(name: str, entry: Any) -> tuple[TensorInfo, tuple[int, int]]:
     dtype = DTYPE_NAMES.get(code) if isinstance(code, str) else None
     if dtype is None:
         raise _broken(f"the tensor {name!r:.200} has the unknown dtype {code!r:.50}")
-    if not isinstance(shape, list) or len(shape) > 64 or not all(_is_count(size) for size in shape):
+    if not isinstance(shape, list) or not is_shape(shape):
         raise _broken(f"the tensor {name!r:.200} has the shape {shape!r:.200}")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(offset) for offset in offsets):
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
         raise _broken(f"the tensor {name!r:.200} has the data_offsets {offsets!r:.200}")
     nbytes = math.prod(shape) * DTYPE_BYTES[dtype]
     begin, end = offsets

@@ -8,11 +8,11 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import TensorFileError
-from .inert_pickle import Global, Inert, StorageRef, TensorRef, read_pickle
+from .inert_pickle import StorageRef, TensorRef, read_pickle, text_of
 from .layout import DTYPE_BYTES, BoundedReader, Layout, Place, SeekableReader, Storage, TensorInfo
 
 __all__ = ["read_torch_legacy", "read_torch_zip"]
@@ -21,6 +21,7 @@ __all__ = ["read_torch_legacy", "read_torch_zip"]
 MAX_HEADER_BYTES = 32 * 2**20
 MAX_LEAVES = 500_000
 MAX_NESTING = 50
+MAX_NAME = 2_000
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py, MAGIC_NUMBER
 LEGACY_PROTOCOL = 1001
 
@@ -86,14 +87,15 @@ def _counted_storages(root: Any, keys: Any, position: int) -> dict[str, Storage]
     if not isinstance(keys, list):
         raise TensorFileError("This torch file lists no storages; it is damaged. Get it again from its source.")
     references = [leaf.storage for _, leaf in _leaves(root) if isinstance(leaf, TensorRef)]
-    sizes = {reference.key: reference.elements * DTYPE_BYTES[reference.dtype] for reference in references}
+    sizes = {reference.key: (reference.elements, DTYPE_BYTES[reference.dtype]) for reference in references}
     storages: dict[str, Storage] = {}
     for key in keys:
-        name = key.decode("latin1") if isinstance(key, bytes) else str(key)
+        name = text_of(key)
         if name not in sizes:
             raise TensorFileError(f"This torch file holds a storage {name!r:.50} that no tensor uses; it is damaged.")
-        storages[name] = Storage(position + 8, sizes[name], counted=True)
-        position += 8 + sizes[name]
+        elements, item = sizes[name]
+        storages[name] = Storage(position + 8, elements * item, counted=item)
+        position += 8 + elements * item
     return storages
 
 
@@ -174,30 +176,32 @@ def _leaves(root: Any) -> Iterator[tuple[str, Any]]:
     """Every tensor and scalar with its dotted path, in order.
 
     Raises:
-        TensorFileError: containers nested too deep (as one that holds itself is), or too many leaves.
+        TensorFileError: containers nested too deep (as one that holds itself is), too many leaves, or a path too long.
     """
-    pending: list[tuple[str, int, Any]] = [("", 0, root)]
+    # One open iterator for each level, never all the children at once: they may be the same large list many times.
+    levels: list[Iterator[tuple[str, Any]]] = [iter([("", root)])]
     count = 0
-    while pending:
-        path, depth, value = pending.pop()
-        count += 1
-        if depth > MAX_NESTING or count > MAX_LEAVES:
-            raise TensorFileError(
-                "The containers in this torch file are nested too deep or hold too much; it is refused."
-            )
-        children = _children(value)
-        if children is None:
-            yield path, value
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
             continue
-        named = [(f"{path}.{key}" if path else str(key), depth + 1, child) for key, child in children]
-        pending.extend(reversed(named))
+        path, value = entry
+        count += 1
+        if len(levels) > MAX_NESTING or count > MAX_LEAVES or len(path) > MAX_NAME:
+            raise TensorFileError(
+                "The containers in this torch file are nested too deep, hold too much or have endless names; it is "
+                "refused."
+            )
+        if isinstance(value, dict):
+            levels.append(_named(path, value.items()))
+        elif type(value) in (list, tuple):  # and no Inert, which is a tuple too
+            levels.append(_named(path, enumerate(value)))
+        else:
+            yield path, value
 
 
-def _children(value: Any) -> list[tuple[Any, Any]] | None:
-    if isinstance(value, dict):
-        return [
-            (key.decode("utf-8", "replace") if isinstance(key, bytes) else key, child) for key, child in value.items()
-        ]
-    if isinstance(value, list) or (type(value) is tuple and not isinstance(value, Global | Inert)):
-        return list(enumerate(value))
-    return None
+def _named(path: str, children: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, Any]]:
+    for key, child in children:
+        name = key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
+        yield f"{path}.{name}" if path else name, child

@@ -1,9 +1,8 @@
-"""Files made to harm: pickles that want to run something, headers that want memory, offsets that point elsewhere."""
+"""Torch files made to harm: pickles that want to run something or want memory, tensors that point elsewhere."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import pickle
 import struct
@@ -14,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +21,6 @@ from lib_depth2img.errors import TensorFileError
 from lib_depth2img.tensor_file import open_tensor_file
 from lib_depth2img.tensors import inert_pickle
 from lib_depth2img.tensors.inert_pickle import read_pickle
-from lib_depth2img.tensors.safetensors_layout import read_safetensors
 
 
 class Calls:
@@ -144,6 +141,72 @@ def test_pickles_that_want_the_machine_are_refused(tmp_path, pickled, container)
         open_tensor_file(path)
 
 
+def text(content: bytes) -> bytes:
+    return b"X" + struct.pack("<I", len(content)) + content
+
+
+def whole_number(nbytes: int) -> bytes:
+    return b"\x8b" + struct.pack("<i", nbytes) + b"\x01" * nbytes
+
+
+DOUBLED = b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) + b"0" for i in range(40))
+TWICE_TO_THE_40 = b")q\x000" + DOUBLED + b"h\x28"
+MANY_PAIRS = b"](" + b"".join(b"J" + struct.pack("<i", index) + b"K\x01\x86" for index in range(20_000)) + b"e"
+
+
+@pytest.mark.parametrize(
+    ("pickled", "reason"),
+    [
+        pytest.param(
+            b"}" + text(b"a" * 1_000_000) + b"](" + b"K\x01" * 2_000 + b"es.", "endless names", id="long name"
+        ),
+        pytest.param(b"}" + whole_number(4_000) + b"K\x01s.", "uses a int as a key", id="key of 10,000 digits"),
+        pytest.param(b"}" + whole_number(4_000) + b"\x85K\x01s.", "uses a tuple", id="key with 10,000 digits"),
+        pytest.param(b"}(" + b"K\x01" * 100_000 + b"tK\x01s.", "uses a tuple as a key", id="key of 100,000 numbers"),
+        pytest.param(
+            b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + TWICE_TO_THE_40 + text(b"cpu") + b"K\x06tQ.",
+            "names a storage by a tuple",
+            id="storage named by 2**40 tuples",
+        ),
+        pytest.param(b"ctorch\nSize\n" + TWICE_TO_THE_40 + b"\x85R.", "impossible shape", id="shape of 2**40 tuples"),
+        pytest.param(
+            b"c_codecs\nencode\nq\x00" + text(b"a" * 1_000_000) + b"\x85q\x01](" + b"h\x00h\x01R" * 300 + b"e.",
+            "unfolds",
+            id="a text encoded 300 times",
+        ),
+        pytest.param(
+            b"ccollections\nOrderedDict\nq\x00" + MANY_PAIRS + b"\x85q\x01](" + b"h\x00h\x01R" * 300 + b"e.",
+            "unfolds",
+            id="a dictionary made 300 times",
+        ),
+    ],
+)
+def test_pickles_that_are_small_and_unfold_are_refused(tmp_path, pickled, reason):
+    with pytest.raises(TensorFileError, match=reason):
+        open_tensor_file(zip_with(b"\x80\x02" + pickled, tmp_path / "model.ckpt"))
+
+
+def test_a_list_full_of_itself_takes_no_memory(tmp_path):
+    path = zip_with(b"\x80\x02]q\x00(" + b"h\x00" * 100_000 + b"e.", tmp_path / "model.ckpt")
+    tracemalloc.start()
+    try:
+        with pytest.raises(TensorFileError, match="nested too deep"):
+            open_tensor_file(path)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_storages_of_the_old_format_are_named_by_texts(tmp_path):
+    """Turned into a text, the name below would take a terabyte."""
+    head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {}]
+    keys = b"\x80\x02](" + TWICE_TO_THE_40 + b"e."
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(b"".join(pickle.dumps(item, 2) for item in head) + keys)
+    with pytest.raises(TensorFileError, match="names a storage by a tuple"):
+        open_tensor_file(path)
+
+
 def test_a_pickle_of_endless_operations_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(inert_pickle, "MAX_OPCODES", 10_000)
     zip_with(b"\x80\x02]" + b"]a" * 4_000 + b".", tmp_path / "model.ckpt")
@@ -163,13 +226,17 @@ def test_a_large_memo_index_costs_nothing(tmp_path):
 
 
 def tensor_pickle(first=0, shape=(2, 3), strides=(3, 1), elements=6, key="0", storage=torch.FloatStorage) -> bytes:
+    arguments = ("the storage", first, shape, strides, False, OrderedDict())
+    return pickled_call(torch._utils._rebuild_tensor_v2, arguments, elements=elements, key=key, storage=storage)
+
+
+def pickled_call(function, arguments, *, elements=6, key="0", storage=torch.FloatStorage) -> bytes:
     class Pickler(pickle.Pickler):
         def persistent_id(self, thing):
             return ("storage", storage, key, "cpu", elements) if thing == "the storage" else None
 
     written = io.BytesIO()
-    call = Calls(torch._utils._rebuild_tensor_v2, "the storage", first, shape, strides, False, OrderedDict())
-    Pickler(written, 2).dump({"a": call})
+    Pickler(written, 2).dump({"a": Calls(function, *arguments)})
     return written.getvalue()
 
 
@@ -190,6 +257,7 @@ def tensor_pickle(first=0, shape=(2, 3), strides=(3, 1), elements=6, key="0", st
         {"strides": (1,)},
         {"shape": "ab", "strides": "ab"},
         {"shape": (True, 3)},
+        {"shape": (0, 2**40, 2**40), "strides": (1, 1, 1)},
         {"key": "1"},
         {"key": "../../data.pkl"},
         {"storage": torch.nn.Linear},
@@ -212,6 +280,15 @@ def test_the_same_tensor_without_tricks_is_read(tmp_path):
         archive.writestr("archive/data/0", torch.arange(6.0).numpy().tobytes())
     with open_tensor_file(path) as file:
         assert file.read("a").tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_tensor_without_stride_and_dtype_tricks_of_the_oldest_torch(tmp_path):
+    """`_rebuild_tensor` takes four arguments; a fifth is not the dtype of anything."""
+    path = tmp_path / "model.ckpt"
+    arguments = ("the storage", 0, (2, 3), (3, 1), ["float64"])
+    write_zip(path, {"a/data.pkl": pickled_call(torch._utils._rebuild_tensor, arguments), "a/data/0": b"\0\0\x80?" * 6})
+    with open_tensor_file(path) as file:
+        assert file.read("a").tolist() == [[1, 1, 1], [1, 1, 1]]
 
 
 def write_zip(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
@@ -251,89 +328,6 @@ def test_a_directory_that_points_elsewhere_is_noticed_when_reading(tmp_path):
     except TensorFileError:
         return
     pytest.fail("bytes from elsewhere were taken for the tensor")
-
-
-# --- safetensors ---
-
-
-def safe(header: object, data: bytes = b"", *, length: int | None = None) -> bytes:
-    encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return (len(encoded) if length is None else length).to_bytes(8, "little") + encoded + data
-
-
-def entry(dtype="F32", shape=(2,), begin=0, end=8) -> dict[str, object]:
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
-
-
-def read_bytes(raw: bytes):
-    return read_safetensors(io.BytesIO(raw), len(raw))
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        pytest.param(safe({}, length=2**63), id="header of 2**63 bytes"),
-        pytest.param(safe({}, length=2**26), id="header longer than the file"),
-        pytest.param(safe(b'{"a":'), id="not JSON"),
-        pytest.param(safe(b"{" + b'"a":[' * 100_000), id="JSON nested deep"),
-        pytest.param(safe(b'{"a":' + b"9" * 100_000 + b"}"), id="a number of 100,000 digits"),
-        pytest.param(safe(b'{"\xff":1}'), id="not UTF-8"),
-        pytest.param(safe([1]), id="a list"),
-        pytest.param(safe({"a": 1}), id="entry is a number"),
-        pytest.param(safe({"a": {"dtype": "F32"}}), id="entry lacks fields"),
-        pytest.param(safe({"a": {**entry(), "more": 1}}, bytes(8)), id="entry has more fields"),
-        pytest.param(safe({"a": entry(dtype="Q4")}, bytes(8)), id="unknown dtype"),
-        pytest.param(safe({"a": entry(dtype=["F32"])}, bytes(8)), id="dtype is a list"),
-        pytest.param(safe({"a": entry(shape=[3])}, bytes(8)), id="shape too large"),
-        pytest.param(safe({"a": entry(shape=[-2])}, bytes(8)), id="shape negative"),
-        pytest.param(safe({"a": entry(shape=[2.0])}, bytes(8)), id="shape is a float"),
-        pytest.param(safe({"a": entry(shape=[True, 2])}, bytes(8)), id="shape is a truth"),
-        pytest.param(safe({"a": entry(shape=[2**62, 2**62, 0], end=0)}, bytes(8)), id="data left over"),
-        pytest.param(safe({"a": entry(end=12)}, bytes(8)), id="beyond the end"),
-        pytest.param(safe({"a": entry(begin=8, end=0)}, bytes(8)), id="backwards"),
-        pytest.param(safe({"a": entry(begin=-8, end=0)}, bytes(8)), id="before the start"),
-        pytest.param(safe({"a": entry(), "b": entry(begin=4, end=12)}, bytes(12)), id="overlap"),
-        pytest.param(safe({"a": entry(), "b": entry()}, bytes(8)), id="the same place"),
-        pytest.param(safe({"a": entry(), "b": entry(begin=12, end=20)}, bytes(20)), id="gap"),
-        pytest.param(safe({"a": entry()}, bytes(9)), id="one byte too many"),
-        pytest.param(safe({"a": entry()}, bytes(7)), id="one byte too few"),
-        pytest.param(safe(b'{"a":%s,"a":%s}' % ((json.dumps(entry()).encode(),) * 2), bytes(8)), id="a name twice"),
-        pytest.param(safe({"__metadata__": {"a": 1}}), id="metadata is not text"),
-        pytest.param(safe({"__metadata__": []}), id="metadata is a list"),
-        pytest.param(b"\x01", id="one byte"),
-    ],
-)
-def test_hostile_safetensors_headers_are_refused(raw, tmp_path):
-    with pytest.raises(TensorFileError):
-        read_bytes(raw)
-    (tmp_path / "model.safetensors").write_bytes(raw)
-    with pytest.raises(TensorFileError):
-        open_tensor_file(tmp_path / "model.safetensors")
-
-
-def valid_safetensors() -> bytes:
-    tensors = {"a.weight": torch.arange(6).reshape(2, 3).half(), "b": torch.tensor(1)}
-    return safetensors.torch.save(tensors, {"k": "v"})
-
-
-@settings(max_examples=600, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, len(valid_safetensors()) - 1), st.integers(0, 255)), min_size=1, max_size=4),
-    st.integers(-9, 9),
-)
-def test_whatever_is_accepted_the_reference_reader_accepts_too(changes, longer):
-    raw = bytearray(valid_safetensors())
-    for position, value in changes:
-        raw[position] = value
-    raw = raw[:longer] if longer < 0 else raw + bytes(longer)
-    try:
-        layout = read_bytes(bytes(raw))
-    except TensorFileError:
-        return
-    reference = safetensors.torch.load(bytes(raw))
-    assert {name: (place.info.shape, f"torch.{place.info.dtype}") for name, place in layout.places.items()} == {
-        name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in reference.items()
-    }
 
 
 def valid_pickle() -> bytes:

@@ -156,6 +156,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(TensorFileError, match="cannot be opened"):
         open_tensor_file(tmp_path / "none.ckpt")
     with pytest.raises(TensorFileError, match="cannot be opened"):
+        open_tensor_file("none\0.ckpt")
+    with pytest.raises(TensorFileError, match="cannot be opened"):
         open_tensor_file(tmp_path)
 
 
