@@ -89,7 +89,10 @@ def convert(
         elif add_midas is not None:
             midas = stack.enter_context(open_tensor_file(add_midas))
             entries, preset = _midas_entries(midas)
-            parts += [(midas, name, entry) for name, entry in entries.items()]
+            whole = [part for part in parts if not part[1].startswith(MIDAS)]
+            if len(whole) < len(parts):
+                notes.append(f"{len(parts) - len(whole)} tensors of an incomplete MiDaS were replaced.")
+            parts = whole + [(midas, name, entry) for name, entry in entries.items()]
         planned = [_planned(origin, name, entry, half=half) for origin, name, entry in parts]
         result = Conversion(
             out=out,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def check_target(out: Path, *inputs: Path, overwrite: bool) -> None:
     """See that `out` may be written, before any work is done.
 
     Raises:
-        CheckpointError: an unknown suffix, one of the inputs itself, or a file that may not be overwritten.
+        CheckpointError: an unknown suffix, one of the inputs itself, a folder, or a file that may not be overwritten.
     """
     if out.suffix.lower() not in WRITERS:
         raise CheckpointError(f"{out.name} must end in {', '.join(WRITERS)}: the suffix chooses the format.")
@@ -47,6 +48,8 @@ def check_target(out: Path, *inputs: Path, overwrite: bool) -> None:
         raise CheckpointError(f"The folder {out.parent} does not exist; make it first.")
     if any(out.exists() and given.exists() and out.samefile(given) for given in inputs):
         raise CheckpointError(f"{out} is also what is read; choose another name for the result.")
+    if out.is_dir():
+        raise CheckpointError(f"{out} is a folder; name a file.")
     if out.exists() and not overwrite:
         raise CheckpointError(f"{out} is already there; choose another name, or say that it may be overwritten.")
 
@@ -60,7 +63,8 @@ def write_checked(
         CheckpointError: no disk space, or what was read back is not what was written.
         TensorFileError: an input cannot be read, or the format cannot hold one of its dtypes.
     """
-    part = out.with_name(f"{out.name}.part")
+    # A name of this process: "<out>.part" may be somebody's interrupted download, or even the file that is read.
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
     loaders = {tensor.info.name: tensor.load for tensor in planned}
     total = sum(tensor.info.nbytes for tensor in planned)
     digests: dict[str, bytes] = {}
@@ -122,4 +126,5 @@ def _cleaned_up(part: Path) -> Iterator[None]:
         reason = "the disk is full" if full else error.strerror
         raise CheckpointError(f"{part.parent} cannot be written to: {reason}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a name too long to be made is too long to be removed
+            part.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import TensorFileError
-from .layout import STORAGE_DTYPES, TensorInfo
+from .layout import DTYPE_BYTES, STORAGE_DTYPES, TensorInfo
 from .safetensors_layout import DTYPE_NAMES, contiguous_strides
 
 if TYPE_CHECKING:
@@ -30,13 +30,15 @@ def write_safetensors(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `tensors` in their order, asking `load(name)` for one after another.
+    """Write `tensors`, the widest dtype first and else in their order, asking `load(name)` for one after another.
 
     Raises:
         TensorFileError: a tensor that is not as announced, or a dtype that safetensors cannot hold.
         OSError: the disk is full or the path cannot be written; what was written so far is left to the caller.
     """
     codes = {name: code for code, name in DTYPE_NAMES.items()}
+    # Wide dtypes first, as the reference writer has it: then every tensor lies at a multiple of its own item size.
+    tensors = sorted(tensors, key=lambda info: -DTYPE_BYTES.get(info.dtype, 0))
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     position = 0
     for info in tensors:
@@ -70,14 +72,14 @@ def write_torch_zip(
         TensorFileError: a tensor that is not as announced, or a dtype that torch cannot hold.
         OSError: the disk is full or the path cannot be written; what was written so far is left to the caller.
     """
-    stem = Path(path).name.partition(".")[0] or "archive"
+    folder = "archive"  # as torch.save calls it where it does not know the file's name
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        _write_record(archive, f"{stem}/data.pkl", _pickle(tensors, metadata))
-        _write_record(archive, f"{stem}/byteorder", b"little")
+        _write_record(archive, f"{folder}/data.pkl", _pickle(tensors, metadata))
+        _write_record(archive, f"{folder}/byteorder", b"little")
         for index, info in enumerate(tensors):
-            with _record(archive, f"{stem}/data/{index}") as record:
+            with _record(archive, f"{folder}/data/{index}") as record:
                 _write_tensor(record, info, load(info.name))
-        _write_record(archive, f"{stem}/version", b"3\n")
+        _write_record(archive, f"{folder}/version", b"3\n")
 
 
 def _write_tensor(file: IO[bytes], info: TensorInfo, tensor: torch.Tensor) -> None:

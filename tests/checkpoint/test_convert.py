@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,46 @@ def test_what_float16_can_hold_is_halved(tmp_path, value):
     convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", half=True)
     got = load(tmp_path / "b.safetensors")["model.x"]
     assert torch.equal(got.nan_to_num(), torch.tensor([value, -value]).half().nan_to_num())
+
+
+def test_a_part_file_is_read_or_left_alone(tmp_path):
+    """A finished download that nobody has renamed is a checkpoint; another one is none of our business."""
+    save_file({"model.x": torch.ones(3)}, tmp_path / "a.safetensors.part")
+    kept = (tmp_path / "a.safetensors.part").read_bytes()
+    (tmp_path / "b.safetensors.part").write_text("somebody's")
+    for name in ("a", "b"):
+        convert(tmp_path / "a.safetensors.part", tmp_path / f"{name}.safetensors")
+        assert_same(load(tmp_path / f"{name}.safetensors"), {"model.x": torch.ones(3)})
+    assert (tmp_path / "a.safetensors.part").read_bytes() == kept
+    assert (tmp_path / "b.safetensors.part").read_text() == "somebody's"
+
+
+def test_names_that_cannot_be_written_are_refused(tmp_path):
+    save_file({"model.x": torch.ones(3)}, tmp_path / "a.safetensors")
+    (tmp_path / "folder.ckpt").mkdir()
+    for name, reason in (("folder.ckpt", "is a folder"), ("n" * 246 + ".ckpt", "File name too long")):
+        with pytest.raises(CheckpointError, match=reason):
+            convert(tmp_path / "a.safetensors", tmp_path / name, overwrite=True)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_a_file_name_that_is_no_utf_8(tmp_path, suffix):
+    save_file({"model.x": torch.ones(3)}, tmp_path / "a.safetensors")
+    out = tmp_path / os.fsdecode(b"\xff" + suffix.encode())
+    convert(tmp_path / "a.safetensors", out)
+    convert(out, tmp_path / "back.safetensors")
+    assert_same(load(tmp_path / "back.safetensors"), {"model.x": torch.ones(3)})
+
+
+def test_a_piece_of_midas_is_replaced_by_the_whole(tmp_path):
+    midas = models.random_weights(models.small(models.midas_shapes()), 9)
+    piece = {f"depth_model.model.{name}": torch.zeros(2) for name in list(midas)[:5]}
+    models.save(tmp_path / "piece.safetensors", piece | {"model.x": torch.ones(3)})
+    torch.save(midas, tmp_path / "dpt.pt")
+    result = convert(tmp_path / "piece.safetensors", tmp_path / "out.safetensors", add_midas=tmp_path / "dpt.pt")
+    assert result.notes == ["5 tensors of an incomplete MiDaS were replaced."]
+    expected = {f"depth_model.model.{name}": tensor for name, tensor in midas.items()}
+    assert_same(load(tmp_path / "out.safetensors"), expected | {"model.x": torch.ones(3)})
 
 
 def test_shared_and_transposed_tensors_are_written_out(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zipfile
 
@@ -96,6 +97,20 @@ def test_dtypes_that_a_format_cannot_hold_are_refused(tmp_path):
         write_safetensors(tmp_path / "a", [TensorInfo("a", "complex64", (1,), 8)], lambda _: torch.ones(1))
     with pytest.raises(TensorFileError, match="uint32"):
         write_torch_zip(tmp_path / "b", [TensorInfo("a", "uint32", (1,), 4)], lambda _: torch.ones(1))
+
+
+def test_tensors_of_safetensors_lie_at_multiples_of_their_item_size(tmp_path):
+    made = {
+        "half": torch.ones(1).half(),
+        "truth": torch.tensor([True]),
+        "whole": torch.ones(3),
+        "wide": torch.tensor(7),
+    }
+    path = tmp_path / "model.safetensors"
+    write_safetensors(path, infos(made), made.__getitem__)
+    raw = path.read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    assert all(entry["data_offsets"][0] % made[name].element_size() == 0 for name, entry in header.items())
 
 
 def test_no_tensors_at_all(tmp_path):
