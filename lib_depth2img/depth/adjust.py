@@ -91,11 +91,10 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _checked(name: str, value: object, allowed: Range) -> float:
-    number = math.nan
-    if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
-        number = float(value)
-    if not allowed.minimum <= number <= allowed.maximum:
+    is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+    # Compared before it is converted: float() of a whole number of 400 digits is an OverflowError.
+    if not is_number or not allowed.minimum <= value <= allowed.maximum:  # type: ignore[operator]
         raise RequestError(
             f"{name} is {value!r}; it has to be a number from {allowed.minimum:g} to {allowed.maximum:g}."
         )
-    return number
+    return float(value)  # type: ignore[arg-type]

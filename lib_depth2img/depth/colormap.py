@@ -25,7 +25,7 @@ def colorize(depth_map: DepthMap, name: str) -> np.ndarray:
     """
     if name not in COLORMAPS:
         raise RequestError(f"The colour map is {name!r}; it has to be one of {', '.join(COLORMAPS)}.")
-    grey = np.rint(depth_map.scaled().values * 255.0).astype(np.uint8)
+    grey = np.rint(depth_map.scaled().values.clip(0.0, 1.0) * 255.0).astype(np.uint8)
     if name == "grey":
         return np.repeat(grey[..., None], 3, axis=2)
     import cv2

@@ -6,7 +6,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from ..errors import DepthMapError
 from . import opencv
@@ -33,7 +33,8 @@ def open_image(data: bytes) -> Image.Image:
     Image.init()
     for kind in _FORMATS:
         factory, accepts = Image.OPEN.get(kind, (None, None))
-        accepted = accepts(data[:16]) if factory is not None and accepts is not None else False
+        # Padded, since Pillow's test for PPM looks at the second byte of a file that may have one.
+        accepted = accepts(data[:16].ljust(16, b"\0")) if factory is not None and accepts is not None else False
         if not accepted:
             continue
         if isinstance(accepted, str):
@@ -55,8 +56,8 @@ def open_image(data: bytes) -> Image.Image:
 def decode_deep(data: bytes) -> np.ndarray | None:
     """Pixels of a file that Pillow cannot give in full, or None where it can.
 
-    (H, W) or (H, W, 3 or 4) uint16 or float, in any order of colours. These are PNG and TIFF with more than 8 bit in
-    several channels, and TIFF of floats other than 32 bit.
+    (H, W) or (H, W, 3 or 4) uint16 or float, upright, in any order of colours. These are PNG and TIFF with more than
+    8 bit in several channels, and TIFF of floats other than 32 bit.
 
     Raises:
         DepthMapError: a broken one, or one above ``MAX_PIXELS``.
@@ -66,7 +67,7 @@ def decode_deep(data: bytes) -> np.ndarray | None:
     array = opencv.decoded(data)
     if array is None:
         raise DepthMapError("The file cannot be decoded: it is broken or of a rare kind. Save it as a 16-bit grey PNG.")
-    return array
+    return upright(array, _png_orientation(data)) if _is_deep_png(data) else array  # OpenCV turns TIFF itself
 
 
 def orientation(image: Image.Image) -> int:
@@ -98,6 +99,14 @@ def _is_deep_png(data: bytes) -> bool:
         return False
     check_pixels(width, height)
     return True
+
+
+def _png_orientation(data: bytes) -> int:
+    try:
+        image = PngImagePlugin.PngImageFile(io.BytesIO(data))
+    except (SyntaxError, ValueError, OSError):  # what OpenCV has read may still be too broken for Pillow
+        return 1
+    return orientation(image) if "exif" in image.info else 1
 
 
 def _is_deep_tiff(data: bytes) -> bool:

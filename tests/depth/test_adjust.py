@@ -124,3 +124,13 @@ def test_inferno_is_red_rather_than_blue_in_the_middle() -> None:
 def test_an_unknown_colour_map_is_refused() -> None:
     with pytest.raises(RequestError, match=r"rainbow.*inferno"):
         colorize(RAMP, "rainbow")
+
+
+def test_values_beyond_the_unit_scale_are_drawn_as_its_ends() -> None:
+    beyond = DepthMap(np.array([[-0.5, 1.5]], np.float32), unit=True)
+    assert colorize(beyond, "grey")[0, :, 0].tolist() == [0, 255]
+
+
+def test_a_number_too_large_for_a_float_is_refused_as_any_other() -> None:
+    with pytest.raises(RequestError, match="has to be a number from 0 to 1"):
+        Adjustments(far=10**400)

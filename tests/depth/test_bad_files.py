@@ -137,6 +137,7 @@ def test_the_largest_is_still_read() -> None:
         ("empty.png", b"", r"empty \(0 bytes\)"),
         ("text.png", b"Hello, this is no picture.", "text.*Expected one of PNG"),
         ("noise.png", b"\xff\x00\x12\x13" * 9, "unknown kind.*ff 00 12 13.*Expected"),
+        ("one.png", b"P", "text.*Expected one of PNG"),
         ("zip.png", b"PK\x05\x06" + b"\0" * 18, "unknown kind"),
         ("signature.png", b"\x89PNG\r\n\x1a\n", "PNG file cannot be decoded.*broken"),
         ("none.png", None, "cannot be read.*No such file.*Check the path"),

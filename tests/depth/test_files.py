@@ -346,14 +346,27 @@ def test_16_bit_grey_pictures_are_not_cut() -> None:
     np.testing.assert_allclose(values[0, :, 0], [0, 100, 255], atol=1)
 
 
+def deep_png(grey: np.ndarray, exif: bytes) -> bytes:
+    """Grey in 16-bit RGB, which Pillow cannot write, with an eXIf chunk, which OpenCV cannot."""
+    colours = np.repeat(grey[..., None].astype(np.uint16) * 257, 3, axis=2)
+    png = cv2.imencode(".png", colours)[1].tobytes()
+    exif = exif.removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    start = png.index(b"IDAT") - 4
+    return png[:start] + chunk + png[start:]
+
+
 @pytest.mark.parametrize("turned", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "16-bit colour PNG"])
 def test_exif_orientation(turned: int, kind: str) -> None:
     # Four corners of different grey; what each orientation does to them is in the EXIF specification (tag 0x0112).
     corners = np.kron(np.array([[10, 80], [150, 220]], np.uint8), np.ones((16, 24), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = turned
-    data = encoded(Image.fromarray(corners), kind, exif=exif)
+    if kind == "16-bit colour PNG":
+        data = deep_png(corners, exif.tobytes())
+    else:
+        data = encoded(Image.fromarray(corners), kind, exif=exif)
     a, b, c, d = 10, 80, 150, 220
     expected = {
         1: [[a, b], [c, d]], 2: [[b, a], [d, c]], 3: [[d, c], [b, a]], 4: [[c, d], [a, b]],
