@@ -80,16 +80,21 @@ def _sha256(image: Any) -> str:
     if isinstance(image, bytes):
         _refuse_oversized(len(image))
         return hashlib.sha256(image).hexdigest()
-    if not hasattr(image, "tobytes"):
+    kind = getattr(image, "mode", None) or getattr(image, "dtype", None)
+    if kind is None or not hasattr(image, "tobytes"):
         raise RequestError(f"image: got {shortened(image)}, expected base64 of the bytes of a file.")
-    kind = getattr(image, "mode", None) or getattr(image, "dtype", "")
     header = f"{kind} {getattr(image, 'shape', None) or image.size}\n"
-    return hashlib.sha256(header.encode() + image.tobytes()).hexdigest()
+    try:
+        # Without its palette, a P picture is a map of numbers that mean nothing.
+        pixels = (image.convert("RGBA") if kind in ("P", "PA") else image).tobytes()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise RequestError(f"image: got a picture that cannot be decoded ({error}). Send it again.") from error
+    return hashlib.sha256(header.encode() + pixels).hexdigest()
 
 
 def _decode(image: Any, source: str) -> Content:
     from .depth.depth_map import DepthMap
-    from .depth.files import read_depth_map, read_picture
+    from .depth.files import picture_from_image, read_depth_map, read_picture
 
     if isinstance(image, bytes):
         return read_depth_map(image) if source == "depth_map" else read_picture(image)
@@ -97,7 +102,7 @@ def _decode(image: Any, source: str) -> Content:
         return DepthMap.from_image(image) if hasattr(image, "mode") else DepthMap.from_array(image)
     if not hasattr(image, "mode"):
         raise RequestError(f"image: got an array for source {source!r}, expected a picture.")
-    return image.convert("RGB")
+    return picture_from_image(image)
 
 
 def _from_base64(text: str) -> bytes:

@@ -21,7 +21,9 @@ __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
     "Source",
+    "check_target",
     "encode_png",
+    "picture_from_image",
     "read_depth_map",
     "read_picture",
     "save_depth_map",
@@ -40,8 +42,7 @@ _ARRAY_FILES = (
 
 
 def read_picture(source: Source) -> Image.Image:
-    """The picture as PIL RGB: 8 bit, upright by its EXIF orientation, transparency over white, the host's default
-    background.
+    """The picture in a file, as :func:`picture_from_image` has it.
 
     ``source``: a path, the bytes of a file, or a file open for binary reading: PNG, JPEG, WebP, TIFF, BMP, GIF or PPM.
     The first picture where there are several.
@@ -50,10 +51,23 @@ def read_picture(source: Source) -> Image.Image:
         PictureError: no picture, a broken one, one of float numbers, or one above ``MAX_PIXELS``.
     """
     try:
-        image = decode.open_image(read_bytes(source))
-        flat = _eight_bit(image) if image.mode.startswith(("I", "F")) else _flattened(image)
+        return picture_from_image(decode.open_image(read_bytes(source)))
     except Depth2ImgError as error:
         raise PictureError(f"{name_of(source)}: {error}") from error
+
+
+def picture_from_image(image: Image.Image) -> Image.Image:
+    """A PIL picture of any mode as RGB: 8 bit, upright by its EXIF orientation, transparency over white, the host's
+    default background.
+
+    Raises:
+        PictureError: one that cannot be decoded or converted, or of float numbers.
+    """
+    try:
+        image.load()
+        flat = _eight_bit(image) if image.mode.startswith(("I", "F")) else _flattened(image)
+    except (DepthMapError, OSError, ValueError, SyntaxError) as error:
+        raise PictureError(f"The picture cannot be decoded ({error}). Save or copy it again.") from error
     turned = decode.orientation(image)
     return flat if turned == 1 else Image.fromarray(np.ascontiguousarray(decode.upright(np.asarray(flat), turned)))
 
@@ -104,6 +118,17 @@ def save_depth_map(
         ) from error
 
 
+def check_target(path: str | os.PathLike[str], *, colormap: str | None = None) -> None:
+    """See that :func:`save_depth_map` can write a file of this name, before any work is done. Raises: RequestError."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise RequestError(
+            f"{path} ends in {suffix or 'nothing'!r}; a depth map is saved as one of {', '.join(SUFFIXES)}."
+        )
+    if colormap is not None and suffix != ".png":
+        raise RequestError(f"{path} cannot be saved in colour: {suffix} files hold bare numbers. Save it as .png.")
+
+
 def encode_png(depth_map: DepthMap, *, bits: int = 16, colormap: str | None = None) -> bytes:
     """The map on the [0, 1] scale as the bytes of a PNG: grey in ``bits`` 8 or 16, or 8-bit colour with ``colormap``.
 
@@ -152,15 +177,10 @@ def _flattened(image: Image.Image) -> Image.Image:
 
 
 def _encoded(depth_map: DepthMap, path: Path, bits: int, colormap: str | None) -> bytes:
+    check_target(path, colormap=colormap)
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise RequestError(
-            f"{path} ends in {suffix or 'nothing'!r}; a depth map is saved as one of {', '.join(SUFFIXES)}."
-        )
     if suffix == ".png":
         return encode_png(depth_map, bits=bits, colormap=colormap)
-    if colormap is not None:
-        raise RequestError(f"{path} cannot be saved in colour: {suffix} files hold bare numbers. Save it as .png.")
     if suffix in (".tif", ".tiff"):
         file = io.BytesIO()
         Image.fromarray(depth_map.values).save(file, "TIFF")

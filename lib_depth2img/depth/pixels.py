@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,22 +50,21 @@ def nearness_from_image(image: Image.Image, meaning: str) -> tuple[np.ndarray, b
     """(H, W) float32 nearness and whether it is on the unit scale; see ``DepthMap.from_image``."""
     try:
         image.load()
-    except Exception as error:
+        if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
+            return _nearness(_whole_numbers(image), meaning)
+        array = _array(image)
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
         raise DepthMapError(f"The picture cannot be decoded ({error}). Save or copy it again.") from error
-    if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
-        return _nearness(_whole_numbers(image), meaning)
-    if image.mode == "F":
-        array = np.asarray(image)
-    elif image.mode in ("P", "PA") or "transparency" in image.info:
-        array = np.asarray(image.convert("RGBA"))
-    elif image.mode == "LA":
-        grey, alpha = (np.asarray(band) for band in image.split())
-        array = np.stack([grey, grey, grey, alpha], axis=2)
-    elif image.mode in ("1", "L", "RGB", "RGBA"):
-        array = np.asarray(image)
-    else:
-        array = np.asarray(image.convert("RGB"))
     return _nearness(_channel(array), meaning)
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    if image.mode in ("P", "PA") or "transparency" in image.info:
+        return np.asarray(image.convert("RGBA"))
+    if image.mode == "LA":
+        grey, alpha = (np.asarray(band) for band in image.split())
+        return np.stack([grey, grey, grey, alpha], axis=2)
+    return np.asarray(image if image.mode in ("1", "L", "RGB", "RGBA", "F") else image.convert("RGB"))
 
 
 def _whole_numbers(image: Image.Image) -> _Channel:
