@@ -113,6 +113,10 @@ def test_one_bad_picture_does_not_lose_the_others(run, pictures, tmp_path, capsy
         (["{a}", "-o", "{out}/none/x.png"], "x.png cannot be written"),
         (["{out}/none.png", "-o", "{out}/x.png"], "none.png"),
         (["{out}", "-o", "{out}/maps"], "holds no pictures"),
+        (["{a}", "-o", "{a}"], "a.png is also what is read"),
+        (["{other}/link.png", "-o", "{a}"], "a.png is also what is read"),
+        (["{pictures}", "-o", "{pictures}"], "a.png is also what is read"),
+        (["{a}", "-o", "{out}/x.npy", "--colormap", "turbo"], "x.npy cannot be saved in colour"),
         (["{a}", "{a2}", "-o", "{out}/x.png"], "2 pictures do not go into the one file"),
         (["{a}", "{other}/a.jpg", "-o", "{out}/maps"], "Several pictures are called a"),
         (["{a}", "-o", "{out}/x.png", "--device", "cuda:99"], "use cpu"),
@@ -127,12 +131,21 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, run, pictures, t
     out.mkdir()
     other.mkdir()
     Image.open(pictures[0]).convert("RGB").save(other / "a.jpg")
-    places = {"a": pictures[0], "a2": pictures[2], "out": out, "other": other}
+    (other / "link.png").symlink_to(pictures[0])
+    before = pictures[0].read_bytes()
+    places = {"a": pictures[0], "a2": pictures[2], "out": out, "other": other, "pictures": pictures[0].parent}
     assert run(*(argument.format(**places) for argument in arguments)) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert said in error
     assert list(out.iterdir()) == []
+    assert pictures[0].read_bytes() == before
+
+
+def test_a_name_that_no_file_is_saved_by_is_refused_before_the_estimate(run, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(DepthEstimator, "estimate", lambda *_: pytest.fail("the network ran"))
+    assert run(pictures[0], "-o", tmp_path / "x.gif") == 2
+    assert run(*pictures[:2], "-o", tmp_path / "maps", "--weights", tmp_path / "none.pt") == 2
 
 
 def test_as_a_program(pictures, weights, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..midas.estimator import DepthEstimator
 
-__all__ = ["add_adjustments", "add_parser", "adjustments_of"]
+__all__ = ["add_adjustments", "add_parser", "adjustments_of", "refuse_overwriting"]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
 WEIGHTS_FOLDER = Path("models", "midas")
@@ -89,10 +89,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Estimate all pictures; returns 0, or 2 when some of them could not be done."""
     from tqdm import tqdm
 
+    from ..depth.files import check_target
     from ..midas.estimator import DepthEstimator
 
     adjustments = adjustments_of(arguments)
     targets = _targets(_pictures(arguments.pictures), arguments.output, single=_is_single(arguments))
+    refuse_overwriting(targets.values(), targets)
+    for target in targets.values():
+        check_target(target, colormap=arguments.colormap)
     weights = _weights(arguments.weights, arguments.estimator)
     estimator = DepthEstimator(
         arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision
@@ -141,14 +145,18 @@ def _estimate(
 def _is_single(arguments: argparse.Namespace) -> bool:
     """One picture to one file, rather than to a folder."""
     output = arguments.output
-    return len(arguments.pictures) == 1 and not arguments.pictures[0].is_dir() and not output.is_dir() and output.suffix
+    folders = output.is_dir() or arguments.pictures[0].is_dir()
+    return len(arguments.pictures) == 1 and not folders and bool(output.suffix)
 
 
 def _pictures(named: Sequence[Path]) -> list[Path]:
     pictures: list[Path] = []
     for path in named:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+            try:
+                inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+            except OSError as error:
+                raise RequestError(f"The folder {path} cannot be read: {error.strerror}.") from error
             if not inside:
                 raise RequestError(f"{path} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
             pictures += inside
@@ -175,6 +183,14 @@ def _targets(pictures: Sequence[Path], output: Path, *, single: bool) -> dict[Pa
     except OSError as error:
         raise RequestError(f"The folder {output} cannot be made: {error.strerror}.") from error
     return targets
+
+
+def refuse_overwriting(targets: Iterable[Path], read: Iterable[Path]) -> None:
+    """Raises: RequestError when a file to be written is one of those that are read, by whatever path."""
+    identities = {(path.stat().st_dev, path.stat().st_ino) for path in read if path.exists()}
+    for target in targets:
+        if target.exists() and (target.stat().st_dev, target.stat().st_ino) in identities:
+            raise RequestError(f"{target} is also what is read, and would be overwritten; name another file or folder.")
 
 
 def _weights(named: Path | None, estimator: str) -> Path:

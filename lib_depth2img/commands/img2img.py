@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, PictureError, RequestError
-from .depth import add_adjustments, adjustments_of
+from .depth import add_adjustments, adjustments_of, refuse_overwriting
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,6 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ..depth.files import read_depth_map, read_picture
     from ..standalone.generate import estimate_depth, generate
 
+    _picture_format(arguments.output)
+    given = [arguments.picture, arguments.depth_map, arguments.mask]
+    refuse_overwriting(_paths(arguments.output, arguments.batch_size), [path for path in given if path is not None])
     picture = read_picture(arguments.picture)
     adjustments = adjustments_of(arguments)
     depth_map = None
@@ -160,14 +163,7 @@ def write_picture(image: Image.Image, path: Path) -> None:
         RequestError: a suffix that pictures are not written as.
         PictureError: the file cannot be written.
     """
-    from PIL import Image as PillowImage
-
-    kinds = PillowImage.registered_extensions()
-    kind = kinds.get(path.suffix.lower())
-    if kind is None or kind not in PillowImage.SAVE:
-        raise RequestError(
-            f"{path.name}: pictures are not written as {path.suffix or 'files without suffix'}; use .png."
-        )
+    kind = _picture_format(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,3 +175,14 @@ def write_picture(image: Image.Image, path: Path) -> None:
     except OSError as error:
         raise PictureError(f"{path} cannot be written: {error.strerror or error}.") from error
     print(path)
+
+
+def _picture_format(path: Path) -> str:
+    from PIL import Image as PillowImage
+
+    kind: str | None = PillowImage.registered_extensions().get(path.suffix.lower())
+    if kind is None or kind not in PillowImage.SAVE:
+        raise RequestError(
+            f"{path.name}: pictures are not written as {path.suffix or 'files without suffix'}; use .png."
+        )
+    return kind
