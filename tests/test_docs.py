@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import lib_depth2img
 from lib_depth2img.checkpoint import catalog
@@ -293,6 +294,20 @@ def test_one_version_everywhere():
 def test_the_hook_runs_the_suites_own_ruff():
     (pinned,) = re.findall(r"^ruff==(.*)$", read("requirements-dev.txt"), re.MULTILINE)
     assert f"rev: v{pinned}\n" in read(".pre-commit-config.yaml")
+
+
+def test_the_workflow_and_the_forms_are_what_github_takes():
+    (workflow,) = (ROOT / ".github" / "workflows").glob("*.yml")
+    job = yaml.safe_load(workflow.read_text())["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"] == ["3.10", "3.11"]
+    assert job["steps"][-1]["run"].startswith("make test")
+    forms = [path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml"]
+    assert len(forms) == 2
+    for path in forms:
+        form = yaml.safe_load(path.read_text())
+        assert {"name", "description", "body"} <= set(form)
+        asked = [part for part in form["body"] if part["type"] != "markdown"]
+        assert all(part["id"] and part["attributes"]["label"] for part in asked)
 
 
 def test_every_estimator_is_named_where_people_look():
