@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
         (["-o", "a.png"], "a.png is also what is read"),
         (["-o", "b.png", "--mask", "b.png"], "b.png is also what is read"),
         (["-o", "a.png", "--depth-map", "a.png"], "a.png is also what is read"),
+        (["-o", "b.png", "--mask", "b-2.png", "--batch-size", "2"], "b-2.png is also what is read"),
+        (["-o", "a.png", "--batch-size", "2", "--contact-sheet"], "a.png is also what is read"),
         (["-o", "c.docx"], "pictures are not written as .docx; use .png"),
         (["-o", "c"], "use .png"),
     ],
@@ -29,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 def test_an_output_that_cannot_be_is_refused_first(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loading, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
-    for name in ("a.png", "b.png"):
+    for name in ("a.png", "b.png", "b-2.png"):
         Image.new("RGB", (8, 8)).save(name)
     before = Path("a.png").read_bytes()
     assert main(["img2img", "a.png", "--prompt", "x", "--checkpoint", "none.ckpt", *arguments]) == 2

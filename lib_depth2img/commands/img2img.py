@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     _picture_format(arguments.output)
     given = [arguments.picture, arguments.depth_map, arguments.mask]
-    refuse_overwriting(_paths(arguments.output, arguments.batch_size), [path for path in given if path is not None])
+    count = 1 if arguments.contact_sheet else min(arguments.batch_size, 64)  # more is refused by Settings, later
+    refuse_overwriting(_paths(arguments.output, count), [path for path in given if path is not None])
     picture = read_picture(arguments.picture)
     adjustments = adjustments_of(arguments)
     depth_map = None
