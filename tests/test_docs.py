@@ -132,8 +132,6 @@ def test_every_command_of_ours_is_understood(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_python_examples_are_python_and_import_what_is_there(page):
     for code in blocks(read(page), "python"):
-        if code.startswith(" "):  # lines to be put into a tuple: test_contributing.py does it
-            continue
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and node.module == "lib_depth2img":
                 assert {alias.name for alias in node.names} <= set(lib_depth2img.__all__)
