@@ -23,8 +23,8 @@ __all__ = ["FIELDS", "PANEL_ORDER", "Choice", "Field", "Flag", "Number", "Pictur
 class Field:
     """One field of a request and how it is shown; the children say which values it takes.
 
-    ``infotext``: its key in a picture's generation parameters; None where it says nothing of how the picture came to
-    be. ``axis``: it is on the X/Y/Z plot. ``in_tabs``: the panel's first value, where that is not the API's default.
+    ``infotext``: its key in a picture's generation parameters; None for what a text cannot hold. ``axis``: it is on
+    the X/Y/Z plot. ``in_tabs``: the panel's first value, where that is not the API's default.
     """
 
     name: str
@@ -220,8 +220,17 @@ FIELDS: tuple[Field, ...] = (
         "Depth2Img from noise",
         axis=True,
     ),
-    Flag("append_depth_map", "Add depth map to results", False, "It comes last.", in_tabs=True),
-    Flag("save_depth_map", "Save depth map", False, "A 16-bit PNG named after the picture."),
+    Flag(
+        "append_depth_map",
+        "Add depth map to results",
+        False,
+        "It comes last.",
+        "Depth2Img append depth map",
+        in_tabs=True,
+    ),
+    Flag(
+        "save_depth_map", "Save depth map", False, "A 16-bit PNG named after the picture.", "Depth2Img save depth map"
+    ),
 )
 """In the dataclass's order, which is also that of positional API arguments."""
 

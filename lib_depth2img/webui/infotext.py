@@ -28,26 +28,25 @@ _WRITTEN = tuple(entry for entry in FIELDS if entry.infotext)
 KEYS = (*(entry.infotext for entry in _WRITTEN if entry.infotext), DIGEST_KEY)
 
 
-def describe(request: Depth2ImgRequest) -> dict[str, str]:
+def describe(request: Depth2ImgRequest, *, from_api: bool) -> dict[str, str]:
     """Every field that is not at its default, by infotext key, and the digest of the user's image.
 
-    Where the depth map goes (``append_depth_map``, ``save_depth_map``) is left out: it changes nothing in the
-    picture, and pasting somebody's picture should not make the panel write files.
+    ``from_api``: the request's defaults were the API's and not the tabs', which differ in ``append_depth_map``.
     """
-    changed = {
-        entry.infotext: text_of(getattr(request, entry.name))
-        for entry in _WRITTEN
-        if entry.infotext and getattr(request, entry.name) != entry.default
-    }
+    changed = {}
+    for entry in _WRITTEN:
+        value = getattr(request, entry.name)
+        if entry.infotext and value != (entry.default if from_api else entry.panel_default):
+            changed[entry.infotext] = text_of(value)
     if request.image is not None:
         changed[DIGEST_KEY] = request.image.digest
     return changed
 
 
-def write(parameters: dict[str, Any], request: Depth2ImgRequest) -> None:
+def write(parameters: dict[str, Any], request: Depth2ImgRequest, *, from_api: bool) -> None:
     """Put the request into ``p.extra_generation_params``; what the picture before it left there goes first."""
     forget(parameters)
-    parameters.update(describe(request))
+    parameters.update(describe(request, from_api=from_api))
 
 
 def forget(parameters: dict[str, Any]) -> None:
@@ -57,15 +56,15 @@ def forget(parameters: dict[str, Any]) -> None:
 
 
 def read(entry: Field, parameters: Mapping[str, Any]) -> Any:
-    """The field's value in parsed generation parameters; its default when it is missing or makes no sense."""
+    """The field's value in parsed generation parameters; the panel's default when it is missing or makes no sense."""
     assert entry.infotext is not None
     text = _find(entry.infotext, parameters)
     if text is None:
-        return entry.default
+        return entry.panel_default
     try:
         return entry.parse(text)
     except RequestError:
-        return entry.default
+        return entry.panel_default
 
 
 def paste_functions(panel: Panel) -> list[tuple[Any, Callable[[Mapping[str, Any]], Any]]]:

@@ -58,7 +58,7 @@ class Depth2ImgScript(scripts.Script):
             request = self._request(p, args)
             if request.enabled and host.is_depth_model(host.loaded_model()):
                 override.bind(p, request)
-                infotext.write(p.extra_generation_params, request)
+                infotext.write(p.extra_generation_params, request, from_api=p.is_api)
             else:
                 guard.refuse_depth_refiner(p)
                 _refuse_unused_depth(p, request)

@@ -47,23 +47,25 @@ AROUND = {"Steps": 20, "Sampler": "Euler a", "Size": "512x512", "Model": "a, b: 
 
 
 def round_trip(request: Depth2ImgRequest) -> dict[str, object]:
-    """The fields an infotext restores, after the host has written and parsed it."""
+    """The fields an infotext of the tabs restores, after the host has written and parsed it."""
     parameters: dict[str, object] = dict(AROUND)
-    infotext.write(parameters, request)
+    infotext.write(parameters, request, from_api=False)
     parsed = host_parses(host_writes(parameters))
     return {entry.name: infotext.read(entry, parsed) for entry in FIELDS if entry.infotext}
 
 
 def test_defaults_write_nothing():
-    assert infotext.describe(Depth2ImgRequest()) == {}
+    assert infotext.describe(Depth2ImgRequest(), from_api=True) == {}
+    in_tabs = Depth2ImgRequest(**{entry.name: entry.panel_default for entry in FIELDS})
+    assert infotext.describe(in_tabs, from_api=False) == {}
 
 
 def test_every_changed_field_is_written():
     request = Depth2ImgRequest(
         source="depth_map", image=MAP, estimator="dpt_large", far=0.1, near=0.95, gamma=1.25, blur=2.5, invert=True,
-        only_masked="crop", from_noise=True, enabled=False,
+        only_masked="crop", from_noise=True, enabled=False, append_depth_map=True, save_depth_map=True,
     )  # fmt: skip
-    assert infotext.describe(request) == {
+    assert infotext.describe(request, from_api=True) == {
         "Depth2Img enabled": "False",
         "Depth2Img source": "depth_map",
         "Depth2Img estimator": "dpt_large",
@@ -74,12 +76,17 @@ def test_every_changed_field_is_written():
         "Depth2Img invert": "True",
         "Depth2Img only masked": "crop",
         "Depth2Img from noise": "True",
+        "Depth2Img append depth map": "True",
+        "Depth2Img save depth map": "True",
         "Depth2Img image hash": "3fa9c1d2e4",
     }
 
 
-def test_where_the_map_goes_is_not_written():
-    assert infotext.describe(Depth2ImgRequest(append_depth_map=True, save_depth_map=True)) == {}
+@pytest.mark.parametrize("append", [True, False])
+@pytest.mark.parametrize("from_api", [True, False])
+def test_adding_the_map_is_written_where_it_is_not_what_was_to_be_expected(append, from_api):
+    text = infotext.describe(Depth2ImgRequest(append_depth_map=append), from_api=from_api)
+    assert text == ({} if append != from_api else {"Depth2Img append depth map": str(append)})
 
 
 def test_the_hosts_parser_accepts_every_key():
@@ -98,6 +105,8 @@ requests = st.builds(
     invert=st.booleans(),
     only_masked=st.sampled_from(["picture", "crop"]),
     from_noise=st.booleans(),
+    append_depth_map=st.booleans(),
+    save_depth_map=st.booleans(),
 )
 
 
@@ -118,15 +127,15 @@ def test_values_with_commas_colons_and_quotes_survive(name, monkeypatch):
 def test_a_missing_key_means_the_default_and_so_does_nonsense():
     for entry in FIELDS:
         if entry.infotext:
-            assert infotext.read(entry, {}) == entry.default
-            assert infotext.read(entry, {entry.infotext: "no such thing"}) == entry.default
+            assert infotext.read(entry, {}) == entry.panel_default
+            assert infotext.read(entry, {entry.infotext: "no such thing"}) == entry.panel_default
     assert infotext.read(field_named("far"), {"Depth2Img far": "7"}) == 0.0
 
 
 def test_writing_replaces_what_an_earlier_picture_left():
     parameters: dict[str, object] = {"Steps": 20}
-    infotext.write(parameters, Depth2ImgRequest(far=0.3, invert=True))
-    infotext.write(parameters, Depth2ImgRequest(near=0.7))
+    infotext.write(parameters, Depth2ImgRequest(far=0.3, invert=True), from_api=True)
+    infotext.write(parameters, Depth2ImgRequest(near=0.7), from_api=True)
     assert parameters == {"Steps": 20, "Depth2Img near": "0.7"}
     infotext.forget(parameters)
     assert parameters == {"Steps": 20}
@@ -141,12 +150,16 @@ def pasted(line: str) -> dict[str, object]:
 
 
 def test_pasting_restores_the_panel():
-    request = Depth2ImgRequest(source="depth_map", image=MAP, far=0.2, invert=True, only_masked="crop")
-    values = pasted(host_writes({**AROUND, **infotext.describe(request)}))
+    request = Depth2ImgRequest(
+        source="depth_map", image=MAP, far=0.2, invert=True, only_masked="crop", save_depth_map=True
+    )
+    values = pasted(host_writes({**AROUND, **infotext.describe(request, from_api=False)}))
     assert values["source"] == "Depth map"
     assert values["far"] == 0.2
     assert values["invert"] is True
     assert values["only_masked"] == "Crop"
+    assert values["append_depth_map"] is False
+    assert values["save_depth_map"] is True
     assert "3fa9c1d2e4" in values["note"]
 
 
@@ -154,10 +167,9 @@ def test_pasting_a_picture_of_anything_else_resets_the_panel():
     values = pasted(host_writes(AROUND))
     for entry in FIELDS:
         if entry.infotext:
-            shown = entry.label_of(entry.default) if isinstance(entry, Choice) else entry.default
+            shown = entry.label_of(entry.default) if isinstance(entry, Choice) else entry.panel_default
             assert values[entry.name] == shown
     assert values["note"] == ""
-    assert "append_depth_map" not in values, "pasting changes nothing about where the map goes"
 
 
 def test_the_note_does_not_trust_the_infotext():
