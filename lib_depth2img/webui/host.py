@@ -34,6 +34,7 @@ __all__ = [
     "patch",
     "queue_lock",
     "refresh_checkpoints",
+    "save_image",
     "selected_script",
     "settings",
     "status",
@@ -173,6 +174,16 @@ def flattened(image: Image.Image) -> Image.Image:
 
     flat: Image.Image = images.flatten(image, option("img2img_background_color"))
     return flat
+
+
+def save_image(picture: Image.Image, folder: str, *, in_subfolders: bool | None = None, **details: Any) -> None:
+    """Save a PNG as the host saves its own pictures, under the name that its settings make (images.py:631).
+
+    ``in_subfolders``: None for what the settings say. ``details``: seed, prompt, info, p and suffix. Raises: OSError.
+    """
+    from modules import images
+
+    images.save_image(picture, folder, "", extension="png", save_to_dirs=in_subfolders, **details)
 
 
 def selected_script(p: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..depth.files import encode_png, save_depth_map
+from ..errors import Depth2ImgError
 from . import host
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _NOT_PICTURES = ("-mask", "-mask-composite", "-before-face-restoration", "-befor
 def deliver(generation: Generation, processed: Any) -> None:
     """Append the maps to the results and save them, as far as the request asks for it.
 
+    A map that cannot be saved is told of in the comments: the host only logs what is raised here (scripts.py:826).
     Nothing is appended while a selectable script runs: SD upscale and outpainting take every picture of the results
     for a tile (sd_upscale.py:85, poor_mans_outpainting.py:124).
     """
@@ -54,12 +56,39 @@ def _append(generation: Generation, processed: Any) -> None:
 
 
 def _save(generation: Generation, processed: Any) -> None:
-    depth_maps = _full_size(generation)
-    for index, path in enumerate(_saved_pictures(processed)):
-        folder = host.settings().maps_folder
+    depth_maps, pictures = _full_size(generation), _saved_pictures(processed)
+    try:
+        if pictures:
+            _save_beside(depth_maps, pictures)
+        elif host.selected_script(generation.p) is None:  # else tiles, of which the script saves what it makes of them
+            _save_alone(depth_maps, generation.p, processed)
+    except (Depth2ImgError, OSError) as error:
+        processed.comments += f"Depth2Img: the depth map could not be saved: {error}\n"
+
+
+def _save_beside(depth_maps: list[DepthMap], pictures: list[Path]) -> None:
+    """One for each picture, under its name."""
+    folder = host.settings().maps_folder
+    for index, path in enumerate(pictures):
         target = (Path(folder) if folder else path.parent) / f"{path.stem}{SUFFIX}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         save_depth_map(depth_maps[index % len(depth_maps)], target)
+
+
+def _save_alone(depth_maps: list[DepthMap], p: Any, processed: Any) -> None:
+    """Under the names that the pictures would have had, where the host was told to save none."""
+    folder = host.settings().maps_folder
+    for index, depth_map in enumerate(depth_maps):
+        host.save_image(
+            _picture(depth_map, bits=16),
+            folder or p.outpath_samples,
+            seed=processed.all_seeds[index],
+            prompt=processed.all_prompts[index],
+            info=processed.infotexts[min(processed.index_of_first_image + index, len(processed.infotexts) - 1)],
+            p=p,
+            suffix=SUFFIX,
+            in_subfolders=False if folder else None,
+        )
 
 
 def _full_size(generation: Generation) -> list[DepthMap]:

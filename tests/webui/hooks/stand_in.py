@@ -144,7 +144,15 @@ def images_module() -> types.ModuleType:
             tiles.append([y, tile_h, [[x, tile_w, image.crop((x, y, x + tile_w, y + tile_h))] for x in xs]])
         return SimpleNamespace(tiles=tiles, image_w=w, image_h=h)
 
-    for function in (flatten, resize_image, split_grid):
+    def save_image(image: Image.Image, path: str, basename: str, **details: Any) -> None:
+        """modules/images.py:631-756, with the settings' own naming left out: number, seed, suffix."""
+        folder = Path(path, "2026-01-01") if details["save_to_dirs"] is None else Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(folder.iterdir()))
+        name = f"{basename}{number:05}-{details['seed']}{details['suffix']}.{details['extension']}"
+        image.save(folder / name)
+
+    for function in (flatten, resize_image, split_grid, save_image):
         setattr(module, function.__name__, function)
     return module
 
@@ -168,6 +176,7 @@ class Processing:
         self.batch_size, self.width, self.height = 1, 64, 64
         self.refiner_checkpoint: str | None = None
         self.override_settings: dict[str, Any] = {}
+        self.outpath_samples = str(host.folder / "outputs")
         self.extra_generation_params: dict[str, Any] = {}
         self.paste_to: tuple[int, int, int, int] | None = None  # proc:187, never reset
         self.is_api = False
@@ -316,7 +325,10 @@ class Host:
         processed = SimpleNamespace(
             images=[Image.new("RGB", (p.width, p.height)) for _ in samples],
             infotexts=[f"picture {index}" for index in range(len(samples))],
+            all_seeds=[1000 + index for index in range(len(samples))],
+            all_prompts=["a house"] * len(samples),
             index_of_first_image=0,
+            comments="",
         )
         if p.scripts is not None:
             p.scripts.postprocess(p, processed)  # proc:1148

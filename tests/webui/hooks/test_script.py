@@ -103,7 +103,8 @@ class TestResults:
     def test_saved_beside_the_pictures(
         self, host: Host, photograph: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        saved = self.generate_saved(host, photograph, tmp_path, monkeypatch)
+        self.generate_saved(host, photograph, tmp_path, monkeypatch)
+        saved = sorted(tmp_path.glob("*-depth.png"))
         assert [path.name for path in saved] == ["00001-depth.png", "00002-depth.png"]
         assert np.asarray(Image.open(saved[0])).max() > 50000
 
@@ -115,9 +116,50 @@ class TestResults:
         self.generate_saved(host, photograph, tmp_path, monkeypatch)
         assert len(list(folder.iterdir())) == 2
 
+    def test_asked_for_they_are_saved_also_where_the_pictures_are_not(
+        self, host: Host, photograph: Image.Image, tmp_path: Path
+    ) -> None:
+        processed = host.generate(img2img(host, photograph, request={"save_depth_map": True}, batch_size=2))
+        (saved,) = (tmp_path / "outputs").rglob("*.png")  # one map for both pictures
+        assert saved.name == "00000-1000-depth.png"
+        assert np.asarray(Image.open(saved)).max() > 50000
+        folder = tmp_path / "maps"
+        host.modules.shared.opts.data["depth2img_maps_folder"] = str(folder)
+        host.generate(img2img(host, photograph, request={"save_depth_map": True}))
+        assert [path.name for path in folder.iterdir()] == ["00000-1000-depth.png"]
+        assert processed.comments == ""
+
+    def test_tiles_of_a_selectable_script_are_not_saved(
+        self, host: Host, photograph: Image.Image, tmp_path: Path
+    ) -> None:
+        assert host.runner is not None
+        host.runner.selectable_scripts.append(selectable("SD upscale"))
+        p = img2img(host, photograph, request={"save_depth_map": True})
+        p.script_args = (1, *p.script_args[1:])
+        host.generate(p)
+        assert not list(tmp_path.rglob("*-depth.png"))
+
+    @pytest.mark.parametrize("with_pictures", [True, False])
+    def test_a_folder_that_cannot_be_written_is_said_beside_the_pictures(
+        self,
+        host: Host,
+        photograph: Image.Image,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        with_pictures: bool,
+    ) -> None:
+        (tmp_path / "file").write_text("no folder")
+        host.modules.shared.opts.data["depth2img_maps_folder"] = str(tmp_path / "file")
+        if with_pictures:
+            processed = self.generate_saved(host, photograph, tmp_path, monkeypatch)
+        else:
+            processed = host.generate(img2img(host, photograph, request={"save_depth_map": True}))
+        assert "the depth map could not be saved" in processed.comments
+        assert len(processed.images) >= 1
+
     def generate_saved(
         self, host: Host, photograph: Image.Image, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> list[Path]:
+    ) -> Any:
         """The host notes a file's name on the picture (images.py:706); masks saved beside have names of their own."""
         p = img2img(host, photograph, request={"save_depth_map": True}, batch_size=2)
         run = host.runner.postprocess  # type: ignore[union-attr]
@@ -131,8 +173,7 @@ class TestResults:
             run(p, processed)
 
         monkeypatch.setattr(host.runner, "postprocess", postprocess)
-        host.generate(p)
-        return sorted(folder.glob("*-depth.png"))
+        return host.generate(p)
 
 
 class TestEstimators:
