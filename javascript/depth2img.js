@@ -8,6 +8,8 @@
     class Depth2Img {
         constructor() {
             this.scheduled = null;
+            this.pictures = []; // the init image of each img2img tab
+            this.previewed = null; // the one that was open when the preview was asked for
         }
 
         start() {
@@ -15,6 +17,8 @@
                 // Tabs and radio buttons change attributes only, which the host's observer does not see (script.js:124).
                 gradioApp().addEventListener("change", () => this.schedule());
                 gradioApp().addEventListener("click", () => this.schedule());
+                document.addEventListener("depth2img-picture", (event) => this.notePicture(...event.detail));
+                document.addEventListener("depth2img-look", () => (this.previewed = this.openPicture()));
                 this.refreshUntilAnswered();
             });
             onOptionsChanged(() => this.refresh());
@@ -48,6 +52,7 @@
             if (status) this.holdTextToImage(status.dataset.depthModel === "true");
             this.showWhatApplies();
             this.keepPreviewFresh();
+            this.markOutdated();
             this.addHints();
             this.selectCheckpoint();
         }
@@ -113,6 +118,22 @@
                 return input.type === "checkbox" ? input.checked !== value : Math.abs(input.value - value) > 1e-6;
             });
             if (stale) this.find("#depth2img_adjust_again")?.click();
+        }
+
+        notePicture(tab, picture) {
+            this.pictures[tab] = picture;
+            this.schedule();
+        }
+
+        openPicture() {
+            return this.pictures[get_tab_index("mode_img2img")] ?? null;
+        }
+
+        // Of the other sources the panel renews or clears the preview itself. A mask is not part of the picture.
+        markOutdated() {
+            const source = this.find("#depth2img_source input:checked")?.value;
+            const outdated = source === "Init image" && this.previewed !== this.openPicture();
+            this.find("#depth2img_preview")?.classList.toggle("depth2img-outdated", outdated);
         }
 
         show(selector, visible) {

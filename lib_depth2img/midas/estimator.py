@@ -13,7 +13,7 @@ import numpy as np
 from ..depth.depth_map import DepthMap
 from ..errors import EstimatorError
 from .cache import DepthCache
-from .preprocess import network_input, network_size, picture_array
+from .preprocess import network_input, network_size, picture_array, shrunk
 from .presets import DEFAULT_PRESET, Preset, get_preset
 from .weights import WeightsSource, build_network
 
@@ -126,7 +126,8 @@ class DepthEstimator:
     def _estimate(self, pictures: dict[Hashable, np.ndarray]) -> dict[Hashable, DepthMap]:
         estimated: dict[Hashable, DepthMap] = {}
         for size, keys in _batches(pictures, self.preset):
-            nearness = self._network.run(network_input([pictures[key] for key in keys], size, self.preset))
+            shown = [shrunk(pictures[key], size) for key in keys]
+            nearness = self._network.run(network_input(shown, size, self.preset))
             if not np.isfinite(nearness).all():
                 raise EstimatorError(
                     f"{self.preset.title} gave numbers that are not finite in {self._network.precision}; "

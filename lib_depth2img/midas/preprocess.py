@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
     from .presets import Preset
 
-__all__ = ["network_input", "network_size", "picture_array"]
+__all__ = ["network_input", "network_size", "picture_array", "shrunk"]
 
 MULTIPLE = 32
+SHRUNK = 4 / 3
+"""Side of the largest picture that MiDaS is shown, in sides of its input: 512 for 384, as in the host at 512x512."""
+
 MAX_AREA = 16 * 384 * 384
 """Pixels of the largest network input. MiDaS's own rule has no bound: a 1:40 panorama is 40 times the usual work."""
 
@@ -70,6 +73,22 @@ def _to_multiple(length: float, preset: Preset) -> int:
     if preset.fit == "upper_bound" and rounded > preset.side:
         rounded = int(length // MULTIPLE) * MULTIPLE
     return max(rounded, MULTIPLE)
+
+
+def shrunk(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture (H, W, 3) uint8 as large as the host would show it to MiDaS; itself where it is no larger.
+
+    MiDaS picks samples from its picture without a filter, so of a photograph of 4000 pixels it would see every tenth,
+    noise and all. The host shrinks the picture to the generation's size first, with Lanczos (images.py:283), which
+    for this model is 512 pixels. ``size``: (width, height) of the network's input.
+    """
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    target = (min(width, round(SHRUNK * size[0])), min(height, round(SHRUNK * size[1])))
+    if target == (width, height):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(target, Image.Resampling.LANCZOS))
 
 
 def network_input(pictures: Sequence[np.ndarray], size: tuple[int, int], preset: Preset) -> Tensor:

@@ -34,6 +34,12 @@ _FAST_SIGMA = 12.0
 
 _BINS = 64
 
+_OUTDATED = (
+    '<p class="depth2img-warning depth2img-outdated-note">This is the depth of another picture than the init image. '
+    "Preview again.</p>"
+)
+"""Seen once depth2img.js finds that the init image is another one."""
+
 
 @dataclass(frozen=True)
 class PreviewMap:
@@ -88,7 +94,7 @@ class Preview:
         sliders = html.escape(json.dumps(dataclasses.asdict(self.adjustments)))
         warnings = "".join(f'<p class="depth2img-warning">{html.escape(text)}</p>' for text in self.warnings)
         return (
-            f'<div class="depth2img-preview" data-sliders="{sliders}">'
+            f'<div class="depth2img-preview" data-sliders="{sliders}">{_OUTDATED}'
             f'<div class="depth2img-pictures">{pictures}</div>'
             f"{_histogram_svg(self.histogram, self.adjustments)}"
             f'<p class="depth2img-numbers">Far {self.far:.2f} · near {self.near:.2f} '

@@ -31,9 +31,16 @@ SLIDERS = ("far", "near", "gamma", "blur", "invert")
 # Only the picture of the open tab is sent; the others would be megabytes for nothing. gradio hands the outputs' values
 # behind those of the inputs. `get_tab_index` is the host's (javascript/ui.js:93).
 _ONLY_OPEN_TAB = """(...values) => {
+    document.dispatchEvent(new CustomEvent('depth2img-%s'));
     const [first, end] = [%d, %d];
     const open = end - first > 1 ? get_tab_index('mode_img2img') : 0;
     return values.slice(0, end).map((value, index) => index < first || index === first + open ? value : null);
+}"""
+
+# depth2img.js compares what is shown with what is there. Nothing is sent to the server for it.
+_PICTURE_CHANGED = """(picture) => {
+    document.dispatchEvent(new CustomEvent('depth2img-picture', {detail: [%d, picture?.image ?? picture]}));
+    return [];
 }"""
 
 
@@ -53,9 +60,10 @@ def build(services: PanelServices, widgets: Mapping[str, Component], init_images
         widget.do_not_save_to_config = True
 
     everything = [*(widgets[name] for name in PANEL_ORDER), *init_images]
-    script = _ONLY_OPEN_TAB % (len(PANEL_ORDER), len(everything)) if init_images else None
-    look.click(handlers.look, everything, [kept, shown, file], _js=script)
-    download.click(handlers.download, everything, [file, shown], _js=script)
+    for tab, picture in enumerate(init_images):
+        picture.change(None, [picture], None, _js=_PICTURE_CHANGED % tab)
+    look.click(handlers.look, everything, [kept, shown, file], _js=_sending("look", everything, init_images))
+    download.click(handlers.download, everything, [file, shown], _js=_sending("download", everything, init_images))
     fields = [widgets[name] for name in PANEL_ORDER]
     for name in ("image", "source", "picture", "estimator"):
         widgets[name].change(handlers.look_at_upload, fields, [kept, shown, file], queue=False, show_progress="hidden")
@@ -63,6 +71,11 @@ def build(services: PanelServices, widgets: Mapping[str, Component], init_images
     sliders = [widgets[name] for name in SLIDERS]
     for event in (*(slider.change for slider in sliders), again.click):
         event(handlers.adjust, [kept, *sliders], [shown], queue=False, show_progress="hidden")
+
+
+def _sending(event: str, inputs: Sequence[Component], init_images: Sequence[Component]) -> str | None:
+    """The page's part of a click: say which it is, and send one picture."""
+    return _ONLY_OPEN_TAB % (event, len(inputs) - len(init_images), len(inputs)) if init_images else None
 
 
 class _Handlers:

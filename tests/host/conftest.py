@@ -20,6 +20,16 @@ from tests.host.server import PROBE, WebUI
 DEPTH, PLAIN, NO_MIDAS, FLAT = "depth.safetensors", "plain.safetensors", "nomidas.safetensors", "flat.safetensors"
 MIDAS = "dpt_hybrid-midas-501f0c75.pt"
 
+OVERRIDDEN = {
+    "eta_noise_seed_delta": 0,
+    "img2img_color_correction": False,
+    "hypertile_enable_unet": False,
+    "token_merging_ratio": 0.0,
+    "batch_cond_uncond": True,
+    "samples_save": True,
+}
+"""Defaults of what tests override for one call: the host restores only what its config.json has (processing.py:823)."""
+
 Starter = Callable[..., WebUI]
 
 
@@ -56,7 +66,14 @@ def start(root: Path, python: Path, checkpoints: Path, tmp_path_factory: pytest.
     """Start a WebUI of one's own; all are stopped at the end."""
     running: list[WebUI] = []
 
-    def starter(name: str, *flags: str, extension: bool = True, settings: dict[str, Any] | None = None) -> WebUI:
+    def starter(
+        name: str,
+        *flags: str,
+        extension: bool = True,
+        settings: dict[str, Any] | None = None,
+        swap: dict[str, Any] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> WebUI:
         webui = WebUI(tmp_path_factory.mktemp(name), root=root, python=python)
         shutil.copytree(PROBE, webui.data / "extensions" / "probe")
         architecture = f"{small.CLIP_ARCHITECTURE}.json"
@@ -66,9 +83,10 @@ def start(root: Path, python: Path, checkpoints: Path, tmp_path_factory: pytest.
         webui.add_midas(checkpoints / MIDAS)
         if extension:
             webui.link_extension()
-        webui.write_settings(sd_model_checkpoint=DEPTH, **settings or {})
+        webui.write_settings(**OVERRIDDEN, sd_model_checkpoint=DEPTH, **settings or {})
+        webui.swap(**swap or {})
         running.append(webui)
-        webui.start(*flags)
+        webui.start(*flags, **environment or {})
         return webui
 
     yield starter

@@ -104,13 +104,19 @@ class WebUI:
     def write_settings(self, **settings: Any) -> None:
         (self.data / "config.json").write_text(json.dumps(settings))
 
-    def start(self, *flags: str) -> None:
-        environment = os.environ | {
+    def swap(self, **wanted: Any) -> None:
+        """Other files to install than the published ones (probe/scripts/swap.py); to be said before the start."""
+        (self.data / "swap.json").write_text(json.dumps(wanted))
+
+    def start(self, *flags: str, **variables: str) -> None:
+        environment = {
+            **os.environ,
             "PYTHONPATH": str(self.data / "guard"),
             "NETWORK_LOG": str(self.network_log),
             "HF_HUB_OFFLINE": "1",
             "GRADIO_ANALYTICS_ENABLED": "False",
             "SD_WEBUI_RESTARTING": "1",
+            **variables,
         }
         command = [
             str(self.python),

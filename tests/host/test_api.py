@@ -97,6 +97,22 @@ class TestImg2Img:
         assert np.asarray(Image.open(newest)).max() > 50000
 
     @pytest.mark.parametrize(
+        "settings", [{"save_images": False}, {"save_images": True, "override_settings": {"samples_save": False}}]
+    )
+    def test_a_map_asked_for_is_saved_also_where_pictures_are_not(
+        self, webui: WebUI, photograph: Image.Image, settings: dict[str, Any]
+    ) -> None:
+        folder = webui.data / "outputs" / "img2img-images"
+        before = set(folder.rglob("*.png"))
+        reply = webui.img2img(photograph, depth2img={"save_depth_map": True}, batch_size=2, **settings)
+        assert reply.status_code == 200
+        (saved,) = set(folder.rglob("*.png")) - before
+        assert saved.name.endswith("-depth.png")
+        with Image.open(saved) as image:
+            assert np.asarray(image).max() > 50000
+            assert "Depth2Img save depth map: True" in image.info["parameters"]
+
+    @pytest.mark.parametrize(
         ("fields", "said"),
         [
             ({"nerf": 1}, "nerf"),
@@ -243,6 +259,16 @@ class TestOwnRoutes:
         assert reply.status_code == 422
         assert "dpt_hybrid" in reply.json()["detail"]
         assert webui.post("/depth2img/depth", image=encode(photograph), estimator="dpt_hybrid").status_code == 200
+
+
+def test_the_extras_routes_are_left_alone(webui: WebUI, photograph: Image.Image) -> None:
+    """They hand scripts no arguments (postprocessing.py:140), so the depth map is off there."""
+    pictures = [photograph.resize((64, 64)), photograph.resize((96, 64))]
+    images = [{"data": encode(picture), "name": f"{picture.width}.png"} for picture in pictures]
+    reply = webui.post("/sdapi/v1/extra-batch-images", imageList=images, upscaling_resize=1)
+    assert reply.status_code == 200, reply.text
+    for image, picture in zip(reply.json()["images"], pictures, strict=True):
+        assert (np.asarray(decode(image).convert("RGB")) == np.asarray(picture)).all()
 
 
 def test_concurrent_calls_queue(webui: WebUI, photograph: Image.Image) -> None:

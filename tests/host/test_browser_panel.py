@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
 from lib_depth2img.fields import FIELDS
 from lib_depth2img.webui import markup
 from tests.host.conftest import DEPTH, PLAIN, left_right
+from tests.host.panel_page import infotext_of, shown_in, small_and_quick, type_into, value_of
 from tests.host.server import WebUI
 from tests.webui.browser import Page, chromium
 
@@ -41,39 +43,6 @@ def picture(tmp_path: Path, photograph: Image.Image) -> Path:
     path = tmp_path / "picture.png"
     photograph.resize((128, 128)).save(path)
     return path
-
-
-def small_and_quick(page: Page) -> None:
-    for name, value in (("steps", 2), ("width", 128), ("height", 128)):
-        field = page.one(f"#img2img_{name} input[type=number]")
-        page.driver.execute_script(
-            "arguments[0].value = arguments[1];"
-            "arguments[0].dispatchEvent(new Event('input', {bubbles: true}));"
-            "arguments[0].dispatchEvent(new Event('blur'));",
-            field,
-            value,
-        )
-
-
-def type_into(page: Page, selector: str, text: str) -> None:
-    page.until(lambda: page.seen(selector))
-    box = page.one(selector)
-    box.clear()
-    box.send_keys(text)
-
-
-def value_of(page: Page, name: str) -> str:
-    return str(page.one(f"#depth2img_{name} input").get_attribute("value"))
-
-
-def shown_in(page: Page, gallery: str) -> set[str]:
-    """The pictures of a gallery, which it has more than once, in several sizes."""
-    return {str(picture.get_attribute("src")) for picture in page.all(f"#{gallery} .thumbnail-item img")}
-
-
-def infotext_of(path: Path) -> str:
-    with Image.open(path) as saved:
-        return str(saved.info["parameters"])
 
 
 def test_every_widget_has_a_place_of_its_own_in_the_hosts_defaults(page: Page, webui: WebUI):
@@ -164,6 +133,47 @@ def test_an_infotext_is_pasted_into_the_panel_and_another_one_resets_it(page: Pa
     page.until(lambda: not page.text("#depth2img_note"))
 
 
+def test_send_to_img2img_brings_the_fields_along(page: Page, picture: Path, tmp_path: Path):
+    """From the PNG Info tab, as from every gallery: the button pastes the infotext and hands the picture over."""
+    info = PngInfo()
+    ours = "Depth2Img gamma: 1.5, Depth2Img append depth map: False, Depth2Img save depth map: True"
+    info.add_text("parameters", f"a house\nSteps: 3, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 128x128, {ours}")
+    with Image.open(picture) as image:
+        image.save(tmp_path / "made.png", pnginfo=info)
+    page.tab("tabs", "PNG Info")
+    page.until(lambda: page.seen("#pnginfo_image"))
+    page.upload("pnginfo_image", tmp_path / "made.png")
+    page.until(lambda: "Depth2Img gamma" in page.text("#tab_pnginfo"))
+    page.press("#tab_pnginfo #img2img_tab")
+    page.until(lambda: page.seen("#img2img_prompt") and value_of(page, "gamma") == "1.5")
+    page.until(lambda: not page.one("#depth2img_append_depth_map input").is_selected())
+    assert page.one("#depth2img_save_depth_map input").is_selected()
+    page.until(lambda: page.all("#img2img_image img"))
+    page.press("#depth2img_preview_button")
+    page.until(lambda: "Far" in page.text("#depth2img_preview .depth2img-numbers"))
+
+
+def test_a_preview_of_another_picture_says_that_it_is_one(page: Page, picture: Path):
+    """Between the tabs the picture is copied by the host's own buttons, so that it changes without an upload."""
+    outdated = "#depth2img_preview .depth2img-outdated-note"
+    page.upload("img2img_image", picture)
+    page.until(lambda: page.all("#img2img_image img"))
+    page.press("#depth2img_preview_button")
+    page.until(lambda: "Far" in page.text("#depth2img_preview .depth2img-numbers"))
+    assert not page.seen(outdated)
+    page.tab("mode_img2img", "Inpaint")
+    page.until(lambda: page.seen(outdated))
+    page.press("#depth2img_preview_button")
+    page.until(lambda: "There is no init image in the open tab" in page.text("#depth2img_preview"))
+    page.tab("mode_img2img", "img2img")
+    page.press("#img2img_copy_to_img2img button:nth-of-type(3)")
+    page.until(lambda: page.all("#img2maskimg canvas"))
+    page.tab("mode_img2img", "Inpaint")
+    page.press("#depth2img_preview_button")
+    page.until(lambda: "Far" in page.text("#depth2img_preview .depth2img-numbers"))
+    assert not page.seen(outdated)
+
+
 class TestBatchTab:
     @pytest.fixture
     def folders(self, tmp_path: Path, photograph: Image.Image) -> tuple[Path, Path, Path]:
@@ -230,6 +240,20 @@ class TestExtrasTab:
                 assert saved.info["postprocessing"] == "Depth map: checkpoint"
             assert np.ptp(values) > 50_000
             assert len(np.unique(values)) > 256
+
+    def test_several_pictures_each_become_their_map(self, page: Page, photograph: Image.Image, tmp_path: Path):
+        for turned in (0, 90, 180):
+            photograph.resize((96, 64)).rotate(turned).save(tmp_path / f"turned-{turned}.png")
+        page.tab("tabs", "Extras")
+        page.press("#depth2img_extras > .label-wrap")
+        page.until(lambda: page.seen("#depth2img_extras_estimator"))
+        page.tab("mode_extras", "Batch Process")
+        page.until(lambda: page.seen("#extras_image_batch"))
+        names = "\n".join(str(path) for path in sorted(tmp_path.glob("turned-*.png")))
+        page.one("#extras_image_batch input[type=file]").send_keys(names)
+        page.until(lambda: all(f"turned-{turned}" in page.text("#extras_image_batch") for turned in (0, 90, 180)))
+        page.press("#extras_generate")
+        page.until(lambda: len(shown_in(page, "extras_gallery")) == 3)
 
     def test_one_picture_beside_its_map_in_colour(self, page: Page, picture: Path):
         page.tab("tabs", "Extras")

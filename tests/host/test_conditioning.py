@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from tests.host.conftest import FLAT, left_right
+from tests.host.conftest import DEPTH, FLAT, left_right
 from tests.host.server import WebUI, decode, encode
 
 pytestmark = pytest.mark.usefixtures("webui")
@@ -42,6 +46,18 @@ def test_equals_the_bare_hosts_conditioning(webui: WebUI, bare: WebUI, photograp
     assert theirs["concat"].std() > 0.2
     assert np.abs(ours["concat"] - theirs["concat"]).max() < 0.01
     assert theirs["vae_encodes"] - ours["vae_encodes"] == 1
+
+
+def test_a_large_photograph_is_seen_as_by_the_bare_host(webui: WebUI, bare: WebUI, photograph: Image.Image) -> None:
+    """With grain, of which MiDaS would see single pixels, had nobody shrunk the picture before."""
+    grain = Image.effect_noise((1800, 1800), 80).convert("RGB")
+    picture = Image.blend(photograph.resize((1800, 1800)), grain, 0.3)
+    channels = []
+    for running in (bare, webui):
+        assert running.img2img(picture, width=512, height=512, steps=1).status_code == 200
+        channels.append(running.records()["concat"])
+    assert channels[0].std() > 0.2
+    assert np.abs(channels[1] - channels[0]).max() < 0.01
 
 
 def test_flat_depth_is_minus_one_where_the_bare_host_has_nan(
@@ -178,6 +194,21 @@ def test_resize_modes(webui: WebUI, resize_mode: int, edge: float, expected: int
         assert (depth[:, expected + 1 :] == 1).all()
 
 
+def save_lora(checkpoint: Path, path: Path) -> None:
+    """One of rank 1 on every query of the UNet's attention, with the module names that the host has for them."""
+    generator = torch.Generator().manual_seed(3)
+    tensors = {}
+    with safe_open(checkpoint, "pt") as file:
+        for key in file.keys():  # noqa: SIM118 - no mapping
+            if key.startswith("model.diffusion_model.") and key.endswith("to_q.weight"):
+                name = key.removeprefix("model.").removesuffix(".weight").replace(".", "_")
+                rows, columns = file.get_slice(key).get_shape()
+                tensors[f"{name}.lora_up.weight"] = torch.randn(rows, 1, generator=generator)
+                tensors[f"{name}.lora_down.weight"] = torch.randn(1, columns, generator=generator)
+    assert tensors
+    save_file(tensors, path)
+
+
 class TestFromNoise:
     def test_no_colour_of_the_init_image_is_left(self, webui: WebUI) -> None:
         fields = depth_map(left_right((128, 128)), from_noise=True)
@@ -260,6 +291,17 @@ class TestWithTheHostsOtherFeatures:
         reply = webui.img2img(photograph, mask=encode(mask), inpaint_full_res=False, alwayson_scripts=soft)
         assert reply.status_code == 200
         channel(webui)
+
+    def test_a_lora(self, webui: WebUI, photograph: Image.Image) -> None:
+        folder = webui.data / "models" / "Lora"
+        folder.mkdir(exist_ok=True)
+        save_lora(webui.data / "models" / "Stable-diffusion" / DEPTH, folder / "test.safetensors")
+        assert webui.post("/sdapi/v1/refresh-loras").status_code == 200
+        without = picture_of(webui.img2img(photograph))
+        wanted = channel(webui)
+        with_it = picture_of(webui.img2img(photograph, prompt="a house <lora:test:1>"))
+        assert (channel(webui) == wanted).all()
+        assert np.abs(with_it - without).max() > 2
 
     def test_loopback_estimates_each_picture(self, webui: WebUI, unseen: Image.Image) -> None:
         arguments = [2, 0.5, "Linear", "None"]

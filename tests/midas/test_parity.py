@@ -13,6 +13,7 @@ from ldm.modules.midas import api
 from ldm.modules.midas.midas.dpt_depth import DPTDepthModel
 from ldm.modules.midas.midas.midas_net import MidasNet
 from ldm.modules.midas.midas.midas_net_custom import MidasNet_small
+from PIL import Image
 
 from lib_depth2img import DepthEstimator, conditioning, place
 from lib_depth2img.midas.preprocess import network_input, network_size
@@ -100,3 +101,18 @@ def test_conditioning_from_a_picture_is_the_hosts(size, random_network, photogra
     assert got.shape == expected.shape
     assert got.std() > 0.1
     assert (got - expected).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (3000, 2000)])
+def test_a_large_photograph_is_seen_as_the_host_shows_it_at_the_models_size(size, random_network, photograph):
+    """The host shrinks it to the canvas with Lanczos first (images.py:283), and only then MiDaS samples it."""
+    stage = DepthStage("dpt_hybrid")
+    stage.model.load_state_dict(random_network("dpt_hybrid").state_dict())
+    grain = np.random.default_rng(0).integers(-40, 41, (size[1], size[0], 1))
+    picture = np.clip(cv2.resize(photograph, size).astype(int) + grain, 0, 255).astype(np.uint8)
+    canvas = (512 * size[0] // size[1], 512)
+    shrunk = np.asarray(Image.fromarray(picture).resize(canvas, Image.Resampling.LANCZOS))
+
+    estimator = DepthEstimator.around(lambda: stage, key="random")
+    large, small = estimator.estimate([picture, shrunk])
+    assert np.abs(large.scaled().values - small.scaled().values).max() <= 0.01

@@ -108,7 +108,12 @@ def _img2img(services: StubServices) -> tuple[Panel, gr.Button, gr.Textbox]:
     with gr.Tabs(elem_id="mode_img2img"):
         for name in ("img2img", "Sketch", "Inpaint", "Inpaint sketch", "Inpaint upload"):
             with gr.Tab(name):
-                pictures.append(gr.Image(type="pil", image_mode="RGBA", elem_id=f"picture_{len(pictures)}", height=240))
+                tool = {"Sketch": "color-sketch", "Inpaint": "sketch", "Inpaint sketch": "color-sketch"}.get(name)
+                pictures.append(
+                    gr.Image(
+                        type="pil", image_mode="RGBA", elem_id=f"picture_{len(pictures)}", height=240, tool=tool
+                    )  # modules/ui.py:544-575
+                )
         with gr.Tab("Batch"):
             gr.Textbox(label="Input directory")
     areas = ["Whole picture", "Only masked"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from selenium.webdriver import ActionChains
 
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.request import Depth2ImgRequest
@@ -177,6 +178,54 @@ def test_the_preview_looks_at_the_tab_that_is_open(page: Page, photo: Path, tmp_
     page.press("#depth2img_preview_button")
     shows(page, "Flat", "#depth2img_preview .depth2img-warning")
     assert "40 / 20" in (page.one("#depth2img_preview img").get_attribute("style") or "")
+
+
+OUTDATED = "#depth2img_preview .depth2img-outdated-note"
+
+
+def test_a_preview_of_another_picture_says_that_it_is_one(page: Page, photo: Path, tmp_path: Path):
+    """Another picture, another tab, no picture; back again it is right again, and so it is after pressing again."""
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "other.png")
+    page.open()
+    page.upload("picture_0", photo)
+    page.until(lambda: page.all("#picture_0 img"))
+    page.press("#depth2img_preview_button")
+    shows(page, "Far")
+    assert not page.seen(OUTDATED)
+    page.tab("mode_img2img", "Inpaint")
+    page.until(lambda: page.seen(OUTDATED))
+    page.tab("mode_img2img", "img2img")
+    page.until(lambda: not page.seen(OUTDATED))
+    page.press("#picture_0 button[aria-label=Clear]")
+    page.until(lambda: page.seen(OUTDATED))
+    page.upload("picture_0", tmp_path / "other.png")
+    page.until(lambda: page.all("#picture_0 img"))
+    assert page.seen(OUTDATED)
+    page.slide("far", 0.2)
+    page.until(lambda: far_edge(page) == pytest.approx(0.2))
+    page.until(lambda: page.seen(OUTDATED))
+    page.press("#depth2img_preview_button")
+    page.until(lambda: not page.seen(OUTDATED))
+    assert page.services.estimated == ["checkpoint", "checkpoint"]
+    page.choose("depth2img_source", "Another picture")
+    page.tab("mode_img2img", "Inpaint")
+    page.until(lambda: not page.seen(OUTDATED))
+    assert page.complaints() == []
+
+
+def test_painting_a_mask_leaves_the_preview_as_it_is(page: Page, photo: Path):
+    """The Inpaint tab's value is the picture and the mask; strokes change the second."""
+    page.open()
+    page.tab("mode_img2img", "Inpaint")
+    page.upload("picture_2", photo)
+    canvas = page.until(lambda: next((each for each in page.all("#picture_2 canvas") if each.is_displayed()), None))
+    page.press("#depth2img_preview_button")
+    shows(page, "Far")
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    ActionChains(page.driver).move_to_element(canvas).click_and_hold().move_by_offset(20, 10).release().perform()
+    time.sleep(1.0)  # what the stroke changes would be noticed by now
+    assert not page.seen(OUTDATED)
+    assert page.services.estimated == ["checkpoint"]
 
 
 def test_without_an_init_image_the_preview_says_so(page: Page):

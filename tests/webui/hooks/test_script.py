@@ -157,9 +157,7 @@ class TestResults:
         assert "the depth map could not be saved" in processed.comments
         assert len(processed.images) >= 1
 
-    def generate_saved(
-        self, host: Host, photograph: Image.Image, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> Any:
+    def generate_saved(self, host: Host, photograph: Image.Image, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         """The host notes a file's name on the picture (images.py:706); masks saved beside have names of their own."""
         p = img2img(host, photograph, request={"save_depth_map": True}, batch_size=2)
         run = host.runner.postprocess  # type: ignore[union-attr]

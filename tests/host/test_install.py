@@ -1,0 +1,131 @@
+"""The box "Get a depth model" in a real WebUI: a download, and the small checkpoint.
+
+The hub's client is that of the WebUI's own environment; what answers it is a local server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver import Chrome
+
+from lib_depth2img.checkpoint import small_model
+from lib_depth2img.checkpoint.catalog import FILES, HubSource
+from tests.checkpoint.hub import Hub, Served
+from tests.host.conftest import DEPTH, PLAIN, Starter
+from tests.host.panel_page import shown_in, small_and_quick
+from tests.host.server import WebUI
+from tests.webui.browser import Page, chromium
+
+PAIR = next(file for file in FILES if file.variant)
+STATE = "#depth2img_install_state"
+BODY = np.random.default_rng(7).bytes(24 << 20)
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """It sends 24 MB in about eight seconds, long enough to look at and to cancel."""
+    server = Hub()
+    source = next(source for source in PAIR.sources if isinstance(source, HubSource))
+    server.serve(source.repository, source.filename, Served(BODY, chunk_pause=0.02))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def trial(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small checkpoint with its yaml; until it is trained, a small depth model in its place."""
+    if small_model.SMALL_CHECKPOINT.is_file():
+        return small_model.SMALL_CHECKPOINT
+    stand_in = tmp_path_factory.mktemp("assets") / small_model.SMALL_CHECKPOINT.name
+    for suffix in (".safetensors", ".yaml"):
+        shutil.copyfile((checkpoints / DEPTH).with_suffix(suffix), stand_in.with_suffix(suffix))
+    return stand_in
+
+
+@pytest.fixture(scope="module")
+def own(start: Starter, hub: Hub, trial: Path) -> WebUI:
+    facts = {"nbytes": len(BODY), "about_bytes": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
+    return start(
+        "install",
+        "--no-half",
+        swap={"catalog": {PAIR.name: facts}, "small_checkpoint": str(trial)},
+        environment={"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"},
+        settings={"sd_checkpoint_cache": 0},
+    )
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    started = chromium(tmp_path_factory.mktemp("chromium"))
+    started.set_window_size(1600, 2200)
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def page(driver: Chrome, own: WebUI) -> Iterator[Page]:
+    shown = Page(driver, own.url, patience=180.0)
+    shown.open()
+    shown.press("#depth2img_install > .label-wrap")
+    shown.until(lambda: shown.seen("#depth2img_install_button"))
+    yield shown
+    assert shown.complaints() == []
+
+
+def test_a_download_is_watched_cancelled_and_gone_on_with(page: Page, own: WebUI, hub: Hub):
+    folder = own.data / "models" / "Stable-diffusion"
+    assert "RAIL++-M" in page.text("#depth2img_licence")
+    assert own.get("/depth2img/status").json()["pair_installed"] is False
+
+    page.press("#depth2img_install_button")
+    page.until(lambda: page.seen(f"{STATE} progress") and "MB of 25 MB" in page.text(STATE))
+    seen = page.until(lambda: float(page.one(f"{STATE} progress").get_attribute("value") or 0))
+    assert 0 < seen < 1
+    page.until(lambda: page.one("#depth2img_install_cancel").is_enabled())
+    page.press("#depth2img_install_cancel")
+    page.until(lambda: page.all(f"{STATE} .depth2img-error"))
+    (part,) = folder.glob(f"{PAIR.name}*.part")
+    kept = part.stat().st_size
+    assert 0 < kept < len(BODY)
+    assert not (folder / PAIR.name).exists()
+
+    page.until(lambda: page.one("#depth2img_install_button").is_enabled())
+    page.press("#depth2img_install_button")
+    page.until(lambda: page.all(f"{STATE} .depth2img-done"))
+    assert (folder / PAIR.name).read_bytes() == BODY
+    assert (folder / PAIR.name).with_suffix(".yaml").is_file()
+    assert not list(folder.glob("*.part"))
+    assert f"bytes={kept}-" in hub.ranges()
+    assert own.get("/depth2img/status").json()["pair_installed"] is True
+    listed = [entry["model_name"] for entry in own.get("/sdapi/v1/sd-models").json()]
+    assert Path(PAIR.name).stem in listed
+
+
+def test_the_small_checkpoint_is_copied_selected_and_used(
+    page: Page, own: WebUI, trial: Path, photograph: Image.Image, tmp_path: Path
+):
+    own.select(PLAIN)
+    photograph.resize((256, 256)).save(tmp_path / "picture.png")
+    page.press("#depth2img_trial_button")
+    page.until(lambda: f"Depth model loaded: {trial.name}" in page.text("#depth2img_status"))
+    assert trial.name in str(page.one("#setting_sd_model_checkpoint input").get_attribute("value"))
+    copied = own.data / "models" / "Stable-diffusion" / trial.name
+    assert copied.read_bytes() == trial.read_bytes()
+    assert copied.with_suffix(".yaml").read_bytes() == trial.with_suffix(".yaml").read_bytes()
+
+    page.upload("img2img_image", tmp_path / "picture.png")
+    page.until(lambda: page.all("#img2img_image img, #img2img_image canvas"))
+    small_and_quick(page)
+    page.press("#img2img_generate")
+    page.until(lambda: len(shown_in(page, "img2img_gallery")) == 2)  # the picture and its depth map
+    assert own.get("/sdapi/v1/options").json()["sd_model_checkpoint"].startswith(trial.name)
+
+    assert own.img2img(photograph).status_code == 200
+    assert own.records()["concat"].std() > 0.1
