@@ -3,22 +3,25 @@
 {
     const MASKED_TABS = [2, 3, 4]; // inpaint, inpaint sketch, inpaint upload (modules/ui.py:588)
     const BATCH_TAB = 5;
+    const PICTURES = ["img2img_image", "img2img_sketch", "img2maskimg", "inpaint_sketch", "img_inpaint_base"]; // ui.py:541-563
     const REASON = "A depth model is loaded. It paints from a picture's depth, so text alone gives it nothing to start from.";
 
     class Depth2Img {
         constructor() {
             this.scheduled = null;
-            this.pictures = []; // the init image of each img2img tab
-            this.previewed = null; // the one that was open when the preview was asked for
+            this.strokes = 0; // painted on a sketch
+            this.previewed = {}; // what was open when the preview was asked for
         }
 
         start() {
             onUiLoaded(() => {
                 // Tabs and radio buttons change attributes only, which the host's observer does not see (script.js:124).
                 gradioApp().addEventListener("change", () => this.schedule());
-                gradioApp().addEventListener("click", () => this.schedule());
-                document.addEventListener("depth2img-picture", (event) => this.notePicture(...event.detail));
-                document.addEventListener("depth2img-look", () => (this.previewed = this.openPicture()));
+                gradioApp().addEventListener("click", (event) => {
+                    if (event.target.closest("#depth2img_preview_button")) this.previewed = this.openPicture();
+                    this.schedule();
+                });
+                this.watchPictures();
                 this.refreshUntilAnswered();
             });
             onOptionsChanged(() => this.refresh());
@@ -120,20 +123,32 @@
             if (stale) this.find("#depth2img_adjust_again")?.click();
         }
 
-        notePicture(tab, picture) {
-            this.pictures[tab] = picture;
-            this.schedule();
+        // Not by gradio's change event: on a widget with a mask it answers to its own answers, without end.
+        watchPictures() {
+            const tabs = this.find("#mode_img2img");
+            if (!tabs) return;
+            const changes = {subtree: true, childList: true, attributes: true, attributeFilter: ["src"]};
+            new MutationObserver(() => this.schedule()).observe(tabs, changes);
+            for (const id of [PICTURES[1], PICTURES[3]]) {
+                this.find(`#${id}`)?.addEventListener("mouseup", (event) => {
+                    if (event.target.tagName === "CANVAS") this.strokes += 1;
+                });
+            }
         }
 
+        // The strokes of a sketch are part of the picture, those of a mask are not.
         openPicture() {
-            return this.pictures[get_tab_index("mode_img2img")] ?? null;
+            const tab = get_tab_index("mode_img2img");
+            const picture = this.find(`#${PICTURES[tab]} img`)?.getAttribute("src");
+            return {picture, strokes: tab === 1 || tab === 3 ? this.strokes : 0};
         }
 
-        // Of the other sources the panel renews or clears the preview itself. A mask is not part of the picture.
+        // Of the other sources the panel renews or clears the preview itself.
         markOutdated() {
             const source = this.find("#depth2img_source input:checked")?.value;
-            const outdated = source === "Init image" && this.previewed !== this.openPicture();
-            this.find("#depth2img_preview")?.classList.toggle("depth2img-outdated", outdated);
+            const open = this.openPicture();
+            const same = open.picture === this.previewed.picture && open.strokes === this.previewed.strokes;
+            this.find("#depth2img_preview")?.classList.toggle("depth2img-outdated", source === "Init image" && !same);
         }
 
         show(selector, visible) {

@@ -20,7 +20,16 @@ class Range(NamedTuple):
 
     minimum: float
     maximum: float
-    step: float
+    step: float = 1.0
+
+    def checked(self, name: str, value: object) -> float:
+        """``value`` as a float. Raises: RequestError for anything but a number within, naming it ``name``."""
+        is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+        # Compared before it is converted: float() of a whole number of 400 digits is an OverflowError.
+        if not is_number or not self.minimum <= value <= self.maximum:  # type: ignore[operator]
+            allowed = f"a number from {self.minimum:.10g} to {self.maximum:.10g}"
+            raise RequestError(f"{name} is {value!r}; it has to be {allowed}.")
+        return float(value)  # type: ignore[arg-type]
 
 
 RANGES = {
@@ -53,7 +62,7 @@ class Adjustments:
 
     def __post_init__(self) -> None:
         for name, allowed in RANGES.items():
-            object.__setattr__(self, name, _checked(name, getattr(self, name), allowed))
+            object.__setattr__(self, name, allowed.checked(name, getattr(self, name)))
         if not isinstance(self.invert, (bool, np.bool_)):
             raise RequestError(f"invert is {self.invert!r}; it has to be true or false.")
         if not self.far < self.near:
@@ -88,13 +97,3 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
     blurred = cv2.GaussianBlur(values.astype(np.float64), (width, width), sigma, borderType=cv2.BORDER_REPLICATE)
     clipped: np.ndarray = blurred.clip(0.0, 1.0).astype(np.float32)
     return clipped
-
-
-def _checked(name: str, value: object, allowed: Range) -> float:
-    is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
-    # Compared before it is converted: float() of a whole number of 400 digits is an OverflowError.
-    if not is_number or not allowed.minimum <= value <= allowed.maximum:  # type: ignore[operator]
-        raise RequestError(
-            f"{name} is {value!r}; it has to be a number from {allowed.minimum:g} to {allowed.maximum:g}."
-        )
-    return float(value)  # type: ignore[arg-type]

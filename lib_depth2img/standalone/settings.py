@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..depth.adjust import Range
 from ..errors import RequestError
 
 __all__ = ["SIZE_STEP", "Settings"]
@@ -12,11 +13,11 @@ SIZE_STEP = 64
 """Width and height are multiples of this: 8 for the latent, and 8 again for the levels of Stable Diffusion's UNet."""
 
 _RANGES = {
-    "denoising_strength": (0.0, 1.0),
-    "steps": (1, 500),
-    "cfg_scale": (1.0, 30.0),
-    "seed": (0, 2**32 - 1),
-    "batch_size": (1, 64),
+    "denoising_strength": Range(0.0, 1.0),
+    "steps": Range(1, 500),
+    "cfg_scale": Range(1.0, 30.0),
+    "seed": Range(0, 2**32 - 1),
+    "batch_size": Range(1, 64),
 }
 
 
@@ -42,10 +43,8 @@ class Settings:
     from_noise: bool = False
 
     def __post_init__(self) -> None:
-        for name, (lowest, highest) in _RANGES.items():
-            value = getattr(self, name)
-            if not lowest <= value <= highest:
-                raise RequestError(f"{name}: got {value}, expected {lowest} to {highest}.")
+        for name, allowed in _RANGES.items():
+            allowed.checked(name, getattr(self, name))
         for name, length in zip(("width", "height"), self.size, strict=True):
             if length < SIZE_STEP or length % SIZE_STEP:
                 nearest = max(round(length / SIZE_STEP), 1) * SIZE_STEP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,18 +30,19 @@ __all__ = ["build"]
 SLIDERS = ("far", "near", "gamma", "blur", "invert")
 
 # Only the picture of the open tab is sent; the others would be megabytes for nothing. gradio hands the outputs' values
-# behind those of the inputs. `get_tab_index` is the host's (javascript/ui.js:93).
+# behind those of the inputs. `get_tab_index` is the host's (javascript/ui.js:93). A widget with a mask gives both, but
+# the picture alone before it has drawn itself, which gradio cannot read (components/image.py:242-245): so the mask is
+# one empty pixel.
 _ONLY_OPEN_TAB = """(...values) => {
-    document.dispatchEvent(new CustomEvent('depth2img-%s'));
-    const [first, end] = [%d, %d];
-    const open = end - first > 1 ? get_tab_index('mode_img2img') : 0;
-    return values.slice(0, end).map((value, index) => index < first || index === first + open ? value : null);
-}"""
-
-# depth2img.js compares what is shown with what is there. Nothing is sent to the server for it.
-_PICTURE_CHANGED = """(picture) => {
-    document.dispatchEvent(new CustomEvent('depth2img-picture', {detail: [%d, picture?.image ?? picture]}));
-    return [];
+    const [first, masked] = [%d, %s];
+    const end = first + masked.length;
+    const open = masked.length > 1 ? get_tab_index('mode_img2img') : 0;
+    const picture = values[first + open] ?? null;
+    const mask = 'data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==';
+    values.fill(null, first, end);
+    if (picture && open < masked.length)
+        values[first + open] = masked[open] ? {image: picture.image ?? picture, mask} : picture;
+    return values.slice(0, end);
 }"""
 
 
@@ -60,10 +62,9 @@ def build(services: PanelServices, widgets: Mapping[str, Component], init_images
         widget.do_not_save_to_config = True
 
     everything = [*(widgets[name] for name in PANEL_ORDER), *init_images]
-    for tab, picture in enumerate(init_images):
-        picture.change(None, [picture], None, _js=_PICTURE_CHANGED % tab)
-    look.click(handlers.look, everything, [kept, shown, file], _js=_sending("look", everything, init_images))
-    download.click(handlers.download, everything, [file, shown], _js=_sending("download", everything, init_images))
+    script = _sending(init_images)
+    look.click(handlers.look, everything, [kept, shown, file], _js=script)
+    download.click(handlers.download, everything, [file, shown], _js=script)
     fields = [widgets[name] for name in PANEL_ORDER]
     for name in ("image", "source", "picture", "estimator"):
         widgets[name].change(handlers.look_at_upload, fields, [kept, shown, file], queue=False, show_progress="hidden")
@@ -73,9 +74,12 @@ def build(services: PanelServices, widgets: Mapping[str, Component], init_images
         event(handlers.adjust, [kept, *sliders], [shown], queue=False, show_progress="hidden")
 
 
-def _sending(event: str, inputs: Sequence[Component], init_images: Sequence[Component]) -> str | None:
-    """The page's part of a click: say which it is, and send one picture."""
-    return _ONLY_OPEN_TAB % (event, len(inputs) - len(init_images), len(inputs)) if init_images else None
+def _sending(init_images: Sequence[Component]) -> str | None:
+    """The page's part of a click."""
+    if not init_images:
+        return None
+    masked = [getattr(picture, "tool", None) == "sketch" for picture in init_images]
+    return _ONLY_OPEN_TAB % (len(PANEL_ORDER), json.dumps(masked))
 
 
 class _Handlers:

@@ -103,16 +103,29 @@ def test_conditioning_from_a_picture_is_the_hosts(size, random_network, photogra
     assert (got - expected).abs().max() <= 1e-4
 
 
-@pytest.mark.parametrize("size", [(1024, 1024), (3000, 2000)])
-def test_a_large_photograph_is_seen_as_the_host_shows_it_at_the_models_size(size, random_network, photograph):
+class _Seen(torch.nn.Module):
+    """Keeps what it is shown; its answer is the red channel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.x = x
+        return x[:, 0]
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (3000, 2000), (1000, 1500)])
+def test_a_large_photograph_is_seen_as_the_host_shows_it_at_the_models_size(size, photograph):
     """The host shrinks it to the canvas with Lanczos first (images.py:283), and only then MiDaS samples it."""
-    stage = DepthStage("dpt_hybrid")
-    stage.model.load_state_dict(random_network("dpt_hybrid").state_dict())
     grain = np.random.default_rng(0).integers(-40, 41, (size[1], size[0], 1))
     picture = np.clip(cv2.resize(photograph, size).astype(int) + grain, 0, 255).astype(np.uint8)
-    canvas = (512 * size[0] // size[1], 512)
-    shrunk = np.asarray(Image.fromarray(picture).resize(canvas, Image.Resampling.LANCZOS))
+    scale = 512 / min(size)
+    canvas = (round(size[0] * scale), round(size[1] * scale))
+    shrunk = np.array(Image.fromarray(picture).resize(canvas, Image.Resampling.LANCZOS))
+    sample = {"jpg": torch.from_numpy(shrunk / 127.5 - 1.0).float()}
+    expected = AddMiDaS(model_type="dpt_hybrid")(sample)["midas_in"]
 
-    estimator = DepthEstimator.around(lambda: stage, key="random")
-    large, small = estimator.estimate([picture, shrunk])
-    assert np.abs(large.scaled().values - small.scaled().values).max() <= 0.01
+    stage = _Seen()
+    DepthEstimator.around(lambda: stage, key="seen").estimate([picture])
+    got = stage.x[0].numpy()
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= 1e-5
+    sampled = network_input([picture], network_size(size, PRESETS["dpt_hybrid"]), PRESETS["dpt_hybrid"])[0].numpy()
+    assert np.abs(sampled - expected).mean() > 0.05, "without shrinking it would be another picture"

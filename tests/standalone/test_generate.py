@@ -115,7 +115,7 @@ def test_other_errors_of_torch_are_not_called_a_lack_of_memory(model, unseen, mo
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"denoising_strength": 1.2}, "denoising_strength: got 1.2, expected 0.0 to 1.0"),
+        ({"denoising_strength": 1.2}, "denoising_strength is 1.2; it has to be a number from 0 to 1"),
         ({"steps": 0}, "steps: got 0"),
         ({"batch_size": 0}, "batch_size: got 0"),
         ({"size": (100, 64)}, "width: got 100, expected a multiple of 64; 128 would do"),

@@ -21,6 +21,15 @@ from lib_depth2img.webui.services import Download, EstimatorStatus, ModelStatus
 
 ROOT = Path(__file__).resolve().parents[2]
 
+_PICTURES = {
+    "img2img": ("img2img_image", "editor"),
+    "Sketch": ("img2img_sketch", "color-sketch"),
+    "Inpaint": ("img2maskimg", "sketch"),
+    "Inpaint sketch": ("inpaint_sketch", "color-sketch"),
+    "Inpaint upload": ("img_inpaint_base", None),
+}
+"""The host's picture widgets by tab: element id and tool (modules/ui.py:540-563)."""
+
 
 @dataclass
 class StubServices:
@@ -106,14 +115,9 @@ def _img2img(services: StubServices) -> tuple[Panel, gr.Button, gr.Textbox]:
     answer = gr.Textbox(label="Answer", elem_id="answer")
     pictures = []
     with gr.Tabs(elem_id="mode_img2img"):
-        for name in ("img2img", "Sketch", "Inpaint", "Inpaint sketch", "Inpaint upload"):
+        for name, (elem_id, tool) in _PICTURES.items():
             with gr.Tab(name):
-                tool = {"Sketch": "color-sketch", "Inpaint": "sketch", "Inpaint sketch": "color-sketch"}.get(name)
-                pictures.append(
-                    gr.Image(
-                        type="pil", image_mode="RGBA", elem_id=f"picture_{len(pictures)}", height=240, tool=tool
-                    )  # modules/ui.py:544-575
-                )
+                pictures.append(gr.Image(type="pil", image_mode="RGBA", elem_id=elem_id, height=240, tool=tool))
         with gr.Tab("Batch"):
             gr.Textbox(label="Input directory")
     areas = ["Whole picture", "Only masked"]
