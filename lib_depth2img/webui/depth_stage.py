@@ -58,7 +58,8 @@ class HostDepthStage(DepthStage):
 
     def forward(self, x: Tensor) -> Tensor:
         """As ``DepthStage``; the host hands over float32 also where the weights are half (processing.py:308)."""
-        return super().forward(x.to(_dtype(self.prepare().model)))
+        with host.without_manual_cast():
+            return super().forward(x.to(_dtype(self.prepare().model)))
 
     def _replacement(self) -> nn.Module:
         like = next(parameter for parameter in self.model.parameters() if not _is_fp8_dtype(parameter.dtype))

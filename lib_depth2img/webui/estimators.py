@@ -49,7 +49,7 @@ class Estimators:
         """
         self.cache.max_bytes = host.settings().cache_megabytes * _MEGABYTE
         estimator = self._checkpoint() if name == CHECKPOINT else self._preset(name)
-        with host.status("Estimating depth"):
+        with host.status("Estimating depth"), host.without_manual_cast():
             return estimator.estimate(pictures)
 
     def statuses(self) -> list[EstimatorStatus]:

@@ -40,6 +40,7 @@ __all__ = [
     "status",
     "undo_patches",
     "uses_low_memory",
+    "without_manual_cast",
 ]
 
 _KEY = "depth2img"
@@ -197,6 +198,27 @@ def queue_lock() -> Any:
     from modules import call_queue
 
     return call_queue.queue_lock
+
+
+@contextmanager
+def without_manual_cast() -> Iterator[None]:
+    """Let networks compute in the precision of their weights.
+
+    Where the device has no autocast (Macs, GTX 16xx) the host replaces the layers' ``forward``, torch-wide, by one that
+    casts input and weights and back (devices.py:144-208). A network with layers of its own then mixes its dtypes, and
+    weights of float32 come back rounded.
+    """
+    from modules import devices
+
+    kinds = [kind for kind in getattr(devices, "patch_module_list", ()) if hasattr(kind, "org_forward")]
+    casting = [kind.forward for kind in kinds]
+    for kind in kinds:
+        kind.forward = kind.org_forward
+    try:
+        yield
+    finally:
+        for kind, forward in zip(kinds, casting, strict=True):
+            kind.forward = forward
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import warnings
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -20,6 +23,7 @@ from lib_depth2img.midas.presets import PRESETS
 from lib_depth2img.webui import depth_stage
 from lib_depth2img.webui import host as facade
 from lib_depth2img.webui.depth_stage import HostDepthStage
+from lib_depth2img.webui.estimators import Estimators
 from tests.webui.hooks.stand_in import Host
 
 PRESET, FILE = "midas_v21_small", "midas_v21_small-70d6b9c8.pt"
@@ -113,6 +117,50 @@ class TestWeights:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.to(torch.float8_e4m3fn)
         assert torch.allclose(stage(picture), wanted(published, picture), rtol=1e-4)
+
+
+@contextlib.contextmanager
+def manual_cast(devices: Any, target_dtype: torch.dtype) -> Iterator[None]:
+    """devices.py:134-208: the layers cast input and weights and back, torch-wide, while a generation goes on."""
+
+    def wrapper(self: nn.Module, *args: torch.Tensor) -> torch.Tensor:
+        org_dtype = next(self.parameters()).dtype
+        self.to(target_dtype)
+        result = self.org_forward(*[arg.to(target_dtype) for arg in args])
+        self.to(org_dtype)
+        return result.to(target_dtype)
+
+    devices.patch_module_list = [nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm]
+    for kind in devices.patch_module_list:
+        kind.org_forward, kind.forward = kind.forward, wrapper
+    try:
+        yield
+    finally:
+        for kind in devices.patch_module_list:
+            kind.forward = kind.org_forward
+            del kind.org_forward
+
+
+class TestWhereTheDeviceHasNoAutocast:
+    """bfloat16 in the place of float16, which this torch cannot do on a CPU."""
+
+    def test_the_stage_computes_in_its_own_precision_and_keeps_its_weights(
+        self, host: Host, published: dict[str, torch.Tensor], picture: torch.Tensor
+    ) -> None:
+        stage = loaded(published).depth_model
+        before = {name: tensor.clone() for name, tensor in stage.state_dict().items()}
+        expected = wanted(published, picture)
+        with manual_cast(host.modules.devices, torch.bfloat16):
+            assert torch.allclose(stage(picture), expected, rtol=1e-4)
+            assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.bfloat16, "the host's own casting goes on"
+        assert all(torch.equal(tensor, before[name]) for name, tensor in stage.state_dict().items())
+
+    def test_and_so_do_estimators_of_their_own(self, host: Host, midas_file: Path) -> None:
+        pictures = [Image.effect_noise((64, 64), 80).convert("RGB")]
+        (plain,) = Estimators().estimate(pictures, PRESET)
+        with manual_cast(host.modules.devices, torch.bfloat16):
+            (cast,) = Estimators().estimate(pictures, PRESET)
+        assert np.allclose(cast.values, plain.values, rtol=1e-4)
 
 
 class TestPatches:
