@@ -4,7 +4,11 @@ PYTHON ?= $(shell for p in python3.10 python3.11 python3; do $$p -c 'import sys;
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: test test-webui lint types suite browser benchmark clean
+.PHONY: demo test test-webui lint types suite browser benchmark clean
+
+# The main job on the small model: a packaged photograph and a rendered scene, with and without depth, on one sheet.
+demo: $(VENV)/.ready
+	$(RUN) -m lib_depth2img demo --output out/demo.png
 
 test: lint types suite
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import checkpoint, depth, img2img, install
+from .commands import checkpoint, demo, depth, img2img, install
 from .errors import Depth2ImgError
 
 __all__ = ["build_parser", "main"]
@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (depth, img2img, install, checkpoint):
+    for command in (depth, img2img, demo, install, checkpoint):
         command.add_parser(subparsers)
     return parser
 
