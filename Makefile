@@ -33,6 +33,11 @@ browser:
 test-webui: $(VENV)/.ready browser
 	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) -m pytest tests/host
 
+# The README's pictures of the panel, from the same WebUI.
+.PHONY: screenshots
+screenshots: $(VENV)/.ready browser
+	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) -m tests.host.screenshots
+
 benchmark: $(VENV)/.ready
 	$(RUN) benchmarks/conditioning.py
 

@@ -143,6 +143,14 @@ def test_json_examples_are_json(page):
         json.loads(code)
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_make_target_is_there(page):
+    made = set(re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE))
+    text = read(page)
+    asked = re.findall(r"`make ([\w-]+)", text) + re.findall(r"^make ([\w-]+)", text, re.MULTILINE)
+    assert set(asked) <= made
+
+
 def described(page: str, name: str) -> list[str]:
     """The first row of the page's tables that is about one field."""
     rows = [row for table in tables(read(page)) for row in table if f"`{name}`" in row[:2]]
