@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests import small_checkpoint as small
 from tests.host.server import PROBE, WebUI
 
 DEPTH, PLAIN, NO_MIDAS, FLAT = "depth.safetensors", "plain.safetensors", "nomidas.safetensors", "flat.safetensors"
+BROKEN = "broken.safetensors"
 MIDAS = "dpt_hybrid-midas-501f0c75.pt"
 
 OVERRIDDEN = {
@@ -33,21 +35,66 @@ OVERRIDDEN = {
 Starter = Callable[..., WebUI]
 
 
-@pytest.fixture(scope="session")
-def root() -> Path:
+_NO_HALF: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "half_precision: needs a torch with half precision on the WebUI's device")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out the tests of half precision where the WebUI's torch cannot do it; the report's last lines say so."""
+    half = [item for item in items if item.get_closest_marker("half_precision")]
+    if not half or (reason := _half_precision_lacks()) is None:
+        return
+    items[:] = [item for item in items if item not in half]
+    config.hook.pytest_deselected(items=half)
+    _NO_HALF.append(f"{len(half)} tests of half precision were not run: {reason}.")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in _NO_HALF:
+        terminalreporter.write_line(line, yellow=True)
+
+
+def _half_precision_lacks() -> str | None:
+    """What keeps the WebUI's torch from half precision, or None."""
+    code = (
+        "import torch; "
+        "device = 'cuda' if torch.cuda.is_available() else 'cpu'; "
+        "torch.nn.LayerNorm(2, device=device).half()(torch.nn.Conv2d(1, 1, 1, device=device).half()"
+        "(torch.zeros(1, 1, 2, 2, device=device).half()))"
+    )
+    found = subprocess.run([_python(), "-c", code], capture_output=True, text=True, check=False)
+    if found.returncode == 0:
+        return None
+    reason = found.stderr.strip().splitlines()[-1]
+    return f"{_python()} says {reason} (WEBUI_PYTHON may name the interpreter of an environment with torch 2.4)"
+
+
+def _root() -> Path:
     path = Path(os.environ.get("WEBUI_ROOT", ""))
     if not (path / "launch.py").is_file():
         pytest.fail(f"WEBUI_ROOT has to name a stable-diffusion-webui folder; it is {str(path)!r}.")
     return path
 
 
-@pytest.fixture(scope="session")
-def python(root: Path) -> Path:
-    """The WebUI's own interpreter: ``WEBUI_PYTHON``, or that of its ``venv`` folder."""
-    path = Path(os.environ.get("WEBUI_PYTHON", root / "venv" / "bin" / "python"))
+def _python() -> Path:
+    path = Path(os.environ.get("WEBUI_PYTHON", _root() / "venv" / "bin" / "python"))
     if not path.is_file():
         pytest.fail(f"There is no {path}; set WEBUI_PYTHON to the WebUI's interpreter.")
     return path
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return _root()
+
+
+@pytest.fixture(scope="session")
+def python() -> Path:
+    """The WebUI's own interpreter: ``WEBUI_PYTHON``, or that of its ``venv`` folder."""
+    return _python()
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +127,7 @@ def start(root: Path, python: Path, checkpoints: Path, tmp_path_factory: pytest.
         shutil.copyfile(checkpoints / architecture, webui.data / "extensions" / "probe" / "scripts" / architecture)
         for checkpoint in (DEPTH, PLAIN, NO_MIDAS, FLAT):
             webui.add_checkpoint(checkpoints / checkpoint)
+        (webui.data / "models" / "Stable-diffusion" / BROKEN).write_bytes(b"\xff" * 100)
         webui.add_midas(checkpoints / MIDAS)
         if extension:
             webui.link_extension()

@@ -21,7 +21,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).parent / "probe"
 FLAGS = ["--skip-prepare-environment", "--no-download-sd-model", "--skip-torch-cuda-test", "--use-cpu", "all", "--api"]
-START_SECONDS = 180
+START_SECONDS = 600
 
 NO_NETWORK = '''
 """Every connection that leaves this machine is refused and written down."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.host.conftest import DEPTH, MIDAS, NO_MIDAS, PLAIN, Starter
-from tests.host.server import WebUI
+from tests.host.conftest import BROKEN, DEPTH, MIDAS, NO_MIDAS, PLAIN, Starter
+from tests.host.server import WebUI, decode, encode
 
 STAGE = "HostDepthStage"
 
@@ -89,6 +89,83 @@ def test_memory_modes(
             assert np.abs(other.records()["concat"] - wanted).max() < 1e-4, checkpoint
     other.stop()
     assert not other.network_log.exists(), other.network_log.read_text()
+
+
+HALF = {
+    "half": (),
+    "half, medvram": ("--medvram",),
+    "half, lowvram": ("--lowvram",),
+    "precision half": ("--precision", "half"),
+    "precision half, medvram": ("--precision", "half", "--medvram"),
+    "precision half, lowvram": ("--precision", "half", "--lowvram"),
+    "upcast sampling": ("--upcast-sampling",),
+    "upcast sampling, medvram": ("--upcast-sampling", "--medvram"),
+    "upcast sampling, lowvram": ("--upcast-sampling", "--lowvram"),
+}
+
+
+@pytest.mark.half_precision
+@pytest.mark.parametrize("flags", HALF.values(), ids=HALF)
+def test_half_precision(start: Starter, webui: WebUI, photograph: Image.Image, flags: tuple[str, ...]) -> None:
+    expected = generated(webui, photograph)
+    other = start("half", *flags)
+    for checkpoint in (DEPTH, PLAIN, NO_MIDAS):
+        other.select(checkpoint)
+        concat, picture = generated(other, photograph)
+        if checkpoint != PLAIN:
+            dtype = "torch.float32" if "--upcast-sampling" in flags else "torch.float16"
+            assert other.state()["depth_dtype"] == dtype
+            assert np.abs(concat - expected[0]).max() < 0.01, checkpoint
+            assert np.abs(picture - expected[1]).mean() < 2, checkpoint
+    other.stop()
+
+
+def generated(webui: WebUI, picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """What reached the UNet beside the latent, and the picture (H, W, 3)."""
+    reply = webui.img2img(picture)
+    assert reply.status_code == 200, reply.text
+    pixels = np.asarray(decode(reply.json()["images"][0]).convert("RGB"), np.float32)
+    return webui.records()["concat"], pixels
+
+
+@pytest.mark.parametrize("flag", ["--medvram", "--lowvram"])
+def test_the_stage_is_on_the_gpu_for_its_pass_only(start: Starter, photograph: Image.Image, flag: str) -> None:
+    """Told by what lowvram.py asks for, as there is one device here: in before the pass, away before the UNet's."""
+    other = start("moves", "--no-half", flag)
+    assert other.img2img(photograph).status_code == 200
+    events = other.records()["events"]
+    assert events[:3] == ["brought in", "estimated in place", "sent away"], events
+    assert set(events[3:]) == {"unet"}, events
+    assert other.img2img(photograph).status_code == 200
+    assert set(other.records()["events"]) == {"unet"}, "a depth map from the cache moves nothing"
+    other.stop()
+
+
+def test_fp8_storage(start: Starter, webui: WebUI, photograph: Image.Image) -> None:
+    """The host rounds every Conv2d and Linear to eight bits (sd_models.py:502-512); the estimate is as without."""
+    expected = estimated(webui, photograph)
+    other = start("fp8", "--no-half", settings={"fp8_storage": "Enable"})
+    for checkpoint in (DEPTH, NO_MIDAS):
+        other.select(checkpoint)
+        assert other.state()["depth_dtype"] == "torch.float8_e4m3fn", "the host did not do what this is about"
+        assert np.abs(estimated(other, photograph) - expected).max() <= 1, checkpoint
+        assert other.state()["depth_dtype"] == "torch.float32"
+    other.stop()
+
+
+def estimated(webui: WebUI, picture: Image.Image) -> np.ndarray:
+    """The depth map by the checkpoint's own estimator, (H, W) in the steps of the PNG."""
+    reply = webui.post("/depth2img/depth", image=encode(picture), estimator="checkpoint")
+    assert reply.status_code == 200, reply.text
+    return np.asarray(decode(reply.json()["depth_map"]), np.int64)
+
+
+def test_a_broken_checkpoint_among_the_others(webui: WebUI, photograph: Image.Image) -> None:
+    """It lay there when the WebUI started; somebody chooses it, and goes back."""
+    webui.post("/sdapi/v1/options", sd_model_checkpoint=BROKEN)
+    webui.select(DEPTH)
+    assert webui.img2img(photograph).status_code == 200
+    assert webui.state()["depth_class"] == STAGE
 
 
 def test_nobody_asked_the_network(webui: WebUI) -> None:
