@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InstallError
 from . import configuration
 from .catalog import FILES, CatalogFile, HubSource, UrlSource, variant
 from .download import fetch
-from .lock import FileLock
 from .progress import Progress, Reporter
 from .sources import SourceError, resolve
 
@@ -134,22 +132,25 @@ def _make_folder(folder: Path) -> None:
 
 @contextmanager
 def _lock(path: Path, reporter: Reporter) -> Iterator[None]:
-    """Hold the lock of that name, once whoever else installs the same file has finished."""
+    """Hold a lock of the operating system, which ends with its process, however that ends."""
+    from filelock import FileLock, Timeout
+
     lock = FileLock(path)
-    while not _acquired(lock):
-        reporter.at("waiting", 0, None)
-        time.sleep(LOCK_POLL)
+    while True:
+        try:
+            lock.acquire(timeout=LOCK_POLL)
+            break
+        except Timeout:
+            reporter.at("waiting", 0, None)
+        except OSError as error:
+            raise InstallError(f"{path} cannot be written: {error.strerror}. Choose another folder.") from error
     try:
         yield
     finally:
         lock.release()
-
-
-def _acquired(lock: FileLock) -> bool:
-    try:
-        return lock.acquire()
-    except OSError as error:
-        raise InstallError(f"{lock.path} cannot be locked: {error.strerror}. Choose another folder.") from error
+    # Only after success, and harmless then: whoever still waits for the removed one finds the file in place.
+    with suppress(OSError):
+        path.unlink()
 
 
 def _download(file: CatalogFile, part: Path, reporter: Reporter) -> None:

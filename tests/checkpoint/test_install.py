@@ -213,7 +213,7 @@ def test_when_all_fail_the_way_by_hand_is_told(hub, catalogued, body, tmp_path):
     sources = (HubSource("a/repo", "model.ckpt"), UrlSource(f"{hub.url}/gone.ckpt"))
     with pytest.raises(InstallError) as caught:
         install(catalogued(*sources), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert {entry.suffix for entry in tmp_path.iterdir()} <= {".lock"}
     text = str(caught.value)
     for part in ("a/repo", "gone.ckpt", "404", str(tmp_path / "model.ckpt"), catalogued().sha256, f"{len(body):,}"):
         assert part in text
@@ -306,7 +306,7 @@ def test_cancelling_keeps_what_was_downloaded(hub, catalogued, body, tmp_path):
         )
     kept = part_of(tmp_path).stat().st_size
     assert kept > 500_000
-    assert [entry.suffix for entry in tmp_path.iterdir()] == [".part"]
+    assert {entry.suffix for entry in tmp_path.iterdir()} <= {".part", ".lock"}
     assert install(catalogued(), tmp_path).read_bytes() == body
     assert hub.ranges()[-1] == f"bytes={kept}-"
 

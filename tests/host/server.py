@@ -91,6 +91,13 @@ class WebUI:
             if path.exists():
                 self._place(path, self.data / "models" / "Stable-diffusion" / path.name)
 
+    def bring(self, checkpoint: Path) -> None:
+        """Put a checkpoint with its yaml into the models folder while the WebUI runs, and choose it."""
+        if not (self.data / "models" / "Stable-diffusion" / checkpoint.name).exists():
+            self.add_checkpoint(checkpoint)
+        assert self.post("/sdapi/v1/refresh-checkpoints").status_code == 200
+        self.select(checkpoint.name)
+
     def add_midas(self, weights: Path) -> None:
         self._place(weights, self.data / "models" / "midas" / weights.name)
 
