@@ -92,6 +92,8 @@ def contents_of(tensors: Mapping[str, TensorInfo]) -> Contents:
 
 def midas_preset(tensors: Mapping[str, TensorInfo]) -> str | None:
     """Which preset's network these weights are, named as MiDaS publishes them; None if none, or not whole."""
+    if "pretrained.quarter.0.0.weight" in tensors and "scratch.head.3.weight" in tensors:
+        return "small"
     if "scratch.output_conv.4.weight" not in tensors:
         return None
     if "pretrained.model.patch_embed.backbone.stem.conv.weight" in tensors:

@@ -73,9 +73,11 @@ def has_depth_stage(model: Any) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what `ldm` prints, and its warnings about cuda's autocast on machines without it."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    """Keep back what `ldm` prints, and the warnings of what it imports.
+
+    They are recorded and let go: a filter would not do, since Lightning puts filters of its own before it.
+    """
+    with warnings.catch_warnings(record=True), contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
@@ -103,8 +105,8 @@ def _instantiate(config: Any) -> Any:
             f"Stability's ldm package cannot be imported ({error}). Install it: "
             "pip install --no-deps stable-diffusion-sdkit==2.1.5, with what requirements-dev.txt names."
         ) from error
-    register_architecture()
     with quiet():
+        register_architecture()
         return instantiate_from_config(config)
 
 

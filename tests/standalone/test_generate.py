@@ -116,10 +116,10 @@ def test_other_errors_of_torch_are_not_called_a_lack_of_memory(model, unseen, mo
     ("change", "words"),
     [
         ({"denoising_strength": 1.2}, "denoising_strength is 1.2; it has to be a number from 0 to 1"),
-        ({"steps": 0}, "steps: got 0"),
-        ({"batch_size": 0}, "batch_size: got 0"),
+        ({"steps": 0}, "steps is 0; it has to be a number from 1 to 500"),
+        ({"batch_size": 0}, "batch_size is 0"),
         ({"size": (100, 64)}, "width: got 100, expected a multiple of 64; 128 would do"),
-        ({"seed": -1}, "seed: got -1"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_settings_out_of_range_are_refused_with_the_range(change: dict[str, object], words: str) -> None:
