@@ -11,7 +11,7 @@ __all__ = ["add_parser"]
 
 _ASSETS = Path(__file__).resolve().parent.parent / "assets"
 _PICTURES = (
-    ("demo-scene.png", "a blue glossy figure in a desert, golden light"),
+    ("demo-scene.png", "a yellow glossy pile before a red wall, studio light"),
     ("demo-photograph.jpg", "green wooden solids on a yellow table, golden light"),
 )
 
