@@ -1,0 +1,58 @@
+"""The packaged checkpoint in the real WebUI: the same weights do there what they do in the standalone road."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
+from lib_depth2img.depth.conditioning import conditioning
+from lib_depth2img.standalone.generate import estimate_depth
+from lib_depth2img.standalone.loading import load_model
+from lib_depth2img.standalone.pictures import placement
+from tests.host.server import WebUI, decode, encode
+from training.measure import GREY, Unseen, depth_agreement, named_colour_is_nearest, unseen_scenes
+
+SIZE = (256, 256)
+STRONG = {"width": 256, "height": 256, "steps": 15, "cfg_scale": 3, "sampler_name": "DDIM"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(SMALL_CHECKPOINT)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Unseen]:
+    return unseen_scenes(3, seed=911)
+
+
+@pytest.fixture
+def small(shared_webui: WebUI) -> WebUI:
+    """The WebUI with the packaged checkpoint loaded."""
+    shared_webui.bring(SMALL_CHECKPOINT)
+    assert shared_webui.get("/depth2img/status").json()["is_depth_model"]
+    return shared_webui
+
+
+def test_conditioning_is_that_of_the_standalone_road(small: WebUI, model, photograph: Image.Image) -> None:
+    assert small.img2img(photograph, width=256, height=256).status_code == 200
+    theirs = small.records()["concat"][:1]
+    ours = conditioning(estimate_depth(model, photograph), placement(photograph, SIZE)).numpy()
+    assert theirs.std() > 0.1
+    assert np.abs(theirs - ours).max() < 0.01
+
+
+def test_a_depth_map_decides_the_composition_and_the_prompt_the_colour(small: WebUI, model, scenes) -> None:
+    agreements = []
+    for scene in scenes:
+        depth = Image.fromarray((scene.nearness * 65535).round().astype(np.uint16))
+        reply = small.img2img(
+            GREY, depth2img={"source": "depth_map", "image": encode(depth)}, prompt=scene.prompt, **STRONG
+        )
+        assert reply.status_code == 200, reply.text
+        result = decode(reply.json()["images"][0])
+        agreements.append(depth_agreement(model, result, scene.nearness))
+        assert named_colour_is_nearest(result, scene.subject, scene.look.colour)
+    assert np.median(agreements) >= 0.85
