@@ -41,6 +41,7 @@ class Unseen:
         self.depth_map = DepthMap.from_array(self.nearness)
         self.subject = scene.buffer.label == SUBJECT
         self.prompt = caption(look)
+        self.prompt_without_light = self.prompt.rsplit(", ", 1)[0]
 
 
 def unseen_scenes(count: int, seed: int, size: int = 256) -> list[Unseen]:

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import skimage.data
 from PIL import Image
@@ -38,7 +39,8 @@ def motorcycle_agreement(model: Any) -> float:
     """Rank correlation of the estimate with the known disparity, where that is known."""
     left, _right, disparity = skimage.data.stereo_motorcycle()
     known = np.isfinite(disparity) & (disparity > 0)
-    return rank_correlation(estimate_depth(model, Image.fromarray(left)).values[known], disparity[known])
+    estimate = cv2.resize(estimate_depth(model, Image.fromarray(left)).values, disparity.shape[::-1])
+    return rank_correlation(estimate[known], disparity[known])
 
 
 def sheet(model: Any) -> Image.Image:

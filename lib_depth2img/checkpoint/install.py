@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InstallError
-from . import configuration
-from .catalog import FILES, CatalogFile, HubSource, UrlSource, variant
+from . import catalog, configuration
+from .catalog import CatalogFile, HubSource, UrlSource, variant
 from .download import fetch
 from .progress import Progress, Reporter
 from .sources import SourceError, resolve
@@ -83,7 +83,7 @@ def pair_installed(target_dir: str | Path, variant_name: str | None = None) -> P
 
     variant_name: of this form; None for any. A look at names and sizes only; `install` verifies the hash.
     """
-    for file in FILES:
+    for file in catalog.FILES:
         path = Path(target_dir) / file.name
         wanted = file.variant is not None and variant_name in (None, file.variant)
         complete = path.is_file() and file.nbytes in (None, path.stat().st_size)

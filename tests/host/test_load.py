@@ -16,7 +16,7 @@ STAGE = "HostDepthStage"
 def test_a_depth_model_loads_with_its_own_weights(webui: WebUI, photograph: Image.Image) -> None:
     state = webui.state()
     assert state["depth_class"] == STAGE
-    assert state["depth_dtype"] == "torch.float32"
+    assert state["depth_dtypes"] == ["torch.float32"]
     assert webui.img2img(photograph).status_code == 200
 
 
@@ -116,7 +116,8 @@ def test_half_precision(start: Starter, shared_webui: WebUI, photograph: Image.I
         other.bring(checkpoint)
         concat, result = generated(other, photograph)
         if checkpoint == SMALL_CHECKPOINT:
-            assert other.state()["depth_dtype"] == "torch.float16", "the WebUI did not do what this is about"
+            if "--upcast-sampling" not in flags:  # where the stage keeps float32 or not, as it was loaded
+                assert other.state()["depth_dtypes"] == ["torch.float16"]
             assert np.abs(concat - expected).max() < 0.01
             assert np.abs(result - picture).mean() < 2
     other.stop()
@@ -159,9 +160,9 @@ def test_fp8_storage(start: Starter, webui: WebUI, photograph: Image.Image) -> N
     other = start("fp8", "--no-half", settings={"fp8_storage": "Enable"})
     for checkpoint in (DEPTH, NO_MIDAS):
         other.select(checkpoint)
-        assert other.state()["depth_dtype"] == "torch.float8_e4m3fn", "the host did not do what this is about"
+        assert "torch.float8_e4m3fn" in other.state()["depth_dtypes"], "the host did not do what this is about"
         assert np.abs(estimated(other, photograph) - expected).max() <= 1, checkpoint
-        assert other.state()["depth_dtype"] == "torch.float32"
+        assert other.state()["depth_dtypes"] == ["torch.float32"]
     other.stop()
 
 

@@ -171,5 +171,5 @@ class TestLifeCycle:
 
 def compared(state: dict[str, Any]) -> dict[str, Any]:
     """What must not change: all but what is a measurement or belongs to the checkpoint in memory."""
-    volatile = ("rss", "models", "depth_class", "depth_dtype", "generation")
+    volatile = ("rss", "models", "depth_class", "depth_dtypes", "generation")
     return {name: value for name, value in state.items() if name not in volatile}

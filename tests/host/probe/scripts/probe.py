@@ -179,7 +179,7 @@ def state():
         "models": len(stages),
         "rss": psutil.Process().memory_info().rss,
         "depth_class": type(depth).__name__ if depth is not None else None,
-        "depth_dtype": str(next(depth.parameters()).dtype) if depth is not None else None,
+        "depth_dtypes": sorted({str(each.dtype) for each in depth.parameters()}) if depth is not None else [],
     }
 
 
