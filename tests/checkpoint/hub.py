@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
             if served.stall_after is not None and begin >= served.stall_after:
                 self.server_hub.released.wait(30)
             chunk = body[begin : begin + step]
+            self.server_hub.bytes_sent += len(chunk)  # before whoever receives it can ask
             self.wfile.write(chunk)
-            self.server_hub.bytes_sent += len(chunk)
             time.sleep(served.chunk_pause)
         self.close_connection = True

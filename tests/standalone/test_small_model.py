@@ -113,10 +113,10 @@ def test_the_estimator_knows_near_from_far_on_unseen_scenes(model, results) -> N
 
 @pytest.fixture(scope="module")
 def repainted(model) -> tuple[Unseen, Image.Image, Image.Image]:
-    """A scene with a blue figure, its mask, and the figure painted anew in red."""
-    scene = next(s for s in unseen_scenes(200, seed=88) if s.look.subject == "figure" and s.look.colour == "blue")
+    """A scene with a blue tower, its mask, and the tower painted anew in red."""
+    scene = next(s for s in unseen_scenes(200, seed=88) if s.look.subject == "tower" and s.look.colour == "blue")
     mask = Image.fromarray(scene.subject.astype(np.uint8) * 255)
-    (result,) = generate(model, scene.picture, scene.depth_map, _settings("a red figure", 3), mask=mask)
+    (result,) = generate(model, scene.picture, scene.depth_map, _settings("a red tower", 3), mask=mask)
     return scene, mask, result
 
 
@@ -152,7 +152,8 @@ def test_the_demo_shows_what_depth_is_for(tmp_path) -> None:
     for plain, with_depth in zip(at_full_strength[::2], at_full_strength[1::2], strict=True):
         assert with_depth >= 0.6
         assert plain <= with_depth - 0.3
-    assert Image.open(sheet).size[0] > 5 * 256
+    with Image.open(sheet) as picture:
+        assert picture.size[0] > 5 * 256
 
 
 def test_inspect_knows_it(capsys) -> None:
