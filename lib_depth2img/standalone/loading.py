@@ -75,9 +75,10 @@ def has_depth_stage(model: Any) -> bool:
 def quiet() -> Iterator[None]:
     """Keep back what `ldm` prints, and the warnings of what it imports.
 
-    They are recorded and let go: a filter would not do, since Lightning puts filters of its own before it.
+    Those that pass the filter are recorded and let go: Lightning puts filters of its own before this one.
     """
     with warnings.catch_warnings(record=True), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
         yield
 
 
