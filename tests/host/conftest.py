@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from selenium.webdriver import Chrome
 from skimage import data
 
 from tests import small_checkpoint as small
 from tests.host.server import PROBE, WebUI
+from tests.webui.browser import chromium
 
 DEPTH, PLAIN, NO_MIDAS, FLAT = "depth.safetensors", "plain.safetensors", "nomidas.safetensors", "flat.safetensors"
 BROKEN = "broken.safetensors"
@@ -158,6 +160,15 @@ def webui(shared_webui: WebUI) -> WebUI:
 def bare(start: Starter) -> WebUI:
     """The WebUI without this extension, the depth model loaded."""
     return start("bare", "--no-half", extension=False)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A browser window that holds the whole img2img tab."""
+    started = chromium(tmp_path_factory.mktemp("chromium"))
+    started.set_window_size(1600, 2200)
+    yield started
+    started.quit()
 
 
 @pytest.fixture(scope="session")

@@ -18,15 +18,7 @@ from lib_depth2img.webui import markup
 from tests.host.conftest import DEPTH, PLAIN, left_right
 from tests.host.panel_page import infotext_of, shown_in, small_and_quick, type_into, value_of
 from tests.host.server import WebUI
-from tests.webui.browser import Page, chromium
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    started = chromium(tmp_path_factory.mktemp("chromium"))
-    started.set_window_size(1600, 2200)
-    yield started
-    started.quit()
+from tests.webui.browser import Page
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.checkpoint.hub import Hub, Served
 from tests.host.conftest import DEPTH, PLAIN, Starter
 from tests.host.panel_page import shown_in, small_and_quick
 from tests.host.server import WebUI
-from tests.webui.browser import Page, chromium
+from tests.webui.browser import Page
 
 PAIR = next(file for file in FILES if file.variant)
 STATE = "#depth2img_install_state"
@@ -59,14 +59,6 @@ def own(start: Starter, hub: Hub, trial: Path) -> WebUI:
         environment={"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"},
         settings={"sd_checkpoint_cache": 0},
     )
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    started = chromium(tmp_path_factory.mktemp("chromium"))
-    started.set_window_size(1600, 2200)
-    yield started
-    started.quit()
 
 
 @pytest.fixture
