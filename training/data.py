@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .render import render
-from .scenes import Scene, draw_scene, nearness
+from .scenes import FAMILIES, Scene, draw_scene, nearness
 from .words import Look, draw_look
 
 __all__ = ["Dataset", "draw_sample", "generate"]
@@ -49,9 +49,9 @@ def draw_sample(seed: int, number: int, size: int, looks: int, family: str | Non
     return scene, [draw_look(rng, scene.subject, scene.places) for _ in range(looks)]
 
 
-def _one(job: tuple[str, int, int, int, int]) -> str:
-    folder, seed, number, size, looks = job
-    scene, drawn = draw_sample(seed, number, size, looks)
+def _one(job: tuple[str, int, int, int, int, str | None]) -> str:
+    folder, seed, number, size, looks, family = job
+    scene, drawn = draw_sample(seed, number, size, looks, family)
     arrays = {
         name: np.load(Path(folder) / f"{name}.npy", mmap_mode="r+") for name in ("pictures", "nearness", "labels")
     }
@@ -62,8 +62,10 @@ def _one(job: tuple[str, int, int, int, int]) -> str:
     return json.dumps({"scene": number, "family": scene.family, "looks": [asdict(look) for look in drawn]})
 
 
-def generate(folder: Path, *, scenes: int, looks: int, size: int, seed: int, processes: int = 2) -> None:
-    """Fill `folder` with `scenes` scenes of `looks` looks each; a run that was stopped goes on."""
+def generate(
+    folder: Path, *, scenes: int, looks: int, size: int, seed: int, family: str | None = None, processes: int = 2
+) -> None:
+    """Fill `folder` with `scenes` scenes (of one `family`) of `looks` looks each; a run that was stopped goes on."""
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "looks.jsonl"
     shapes = {"pictures": ((scenes, looks, size, size, 3), np.uint8), "nearness": ((scenes, size, size), np.float16),
@@ -72,7 +74,7 @@ def generate(folder: Path, *, scenes: int, looks: int, size: int, seed: int, pro
         if not (folder / f"{name}.npy").exists():
             np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape).flush()
     done = {json.loads(line)["scene"] for line in record.read_text().splitlines()} if record.exists() else set()
-    jobs = [(str(folder), seed, number, size, looks) for number in range(scenes) if number not in done]
+    jobs = [(str(folder), seed, number, size, looks, family) for number in range(scenes) if number not in done]
     with record.open("a") as lines:
         if processes > 1:
             with get_context("fork").Pool(processes) as pool:
@@ -91,11 +93,11 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=3)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--family", choices=FAMILIES, default=None, help="scenes of one kind only")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
-    generate(
-        given.out, scenes=given.scenes, looks=given.looks, size=given.size, seed=given.seed, processes=given.processes
-    )
+    sizes = {"scenes": given.scenes, "looks": given.looks, "size": given.size}
+    generate(given.out, **sizes, seed=given.seed, family=given.family, processes=given.processes)
 
 
 if __name__ == "__main__":

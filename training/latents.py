@@ -4,7 +4,7 @@
     python -m training.latents --data data/train --encoder runs/encoder/encoder.pt --out data/latents-crops \\
         --size 256 --crop 128 --scenes 2500
     python -m training.latents --data data/train --encoder runs/encoder/encoder.pt --out data/latents-256 --size 256 \\
-        --scenes 1200
+        --scenes 4500
 
 Every second look is turned left to right with its depth, so that nothing is learned about sides. Crops show the UNet
 the scale of large pictures at the price of small ones; their depth stays scaled by the whole picture's.

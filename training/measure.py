@@ -32,7 +32,10 @@ GREY = Image.new("RGB", (256, 256), (128, 128, 128))
 
 
 class Unseen:
-    """A scene training never saw: its picture, exact nearness, look and prompt."""
+    """A scene training never saw: its picture, exact nearness, look, and a prompt as people write them.
+
+    A prompt always names colour and subject; material, place and light only sometimes, as the captions of training do.
+    """
 
     def __init__(self, scene: Scene, look: Look) -> None:
         self.scene, self.look = scene, look
@@ -40,8 +43,7 @@ class Unseen:
         self.nearness = nearness(scene.buffer.distance)
         self.depth_map = DepthMap.from_array(self.nearness)
         self.subject = scene.buffer.label == SUBJECT
-        self.prompt = caption(look)
-        self.prompt_without_light = self.prompt.rsplit(", ", 1)[0]
+        self.prompt = caption(look, np.random.default_rng(look.seed))
 
 
 def unseen_scenes(count: int, seed: int, size: int = 256) -> list[Unseen]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .solids import PLACE, SUBJECT, Camera, GBuffer, Solid, draw_ground, draw_room, draw_solid, rotation
+from .words import PLACES, SUBJECTS
 
 __all__ = ["FAMILIES", "Scene", "draw_scene", "nearness"]
 
@@ -297,11 +298,11 @@ def _relief(rng: Random, size: int) -> Scene:
 
 
 def _flat(rng: Random, size: int) -> Scene:
-    """A wall square to the camera: what a depth map without depth means."""
+    """A wall square to the camera, whatever the words say: what a depth map without depth means."""
     scene = _relief(rng, size)
     scene.buffer.distance[:] = 4.5
     scene.buffer.normal[:] = (0, 0, -1)
-    return Scene(scene.buffer, "relief", ("wall",), "flat")
+    return Scene(scene.buffer, str(rng.choice(SUBJECTS)), tuple(PLACES), "flat")
 
 
 FAMILIES: dict[str, tuple[Callable[[Random, int], Scene], float]] = {

@@ -1,8 +1,9 @@
 """Stage 6, the UNet: from noise, depth and words to latents, in v-prediction on Stable Diffusion's schedule.
 
-    python -m training.unet --latents data/latents-128 data/latents-crops data/latents-256 \\
-        --text runs/text/text.pt --out runs/unet
+    python -m training.unet --latents data/latents-128 data/latents-crops data/latents-256 data/latents-256 \\
+        data/latents-256 data/latents-256 data/latents-flat --text runs/text/text.pt --out runs/unet
 
+A folder named several times is drawn from as much more often; the flat one teaches what a map without depth means.
 Ten captions in a hundred are empty, for guidance; the depth is never left out. Salimans and Ho, "Progressive
 distillation for fast sampling of diffusion models", 2022, for v.
 """

@@ -49,7 +49,7 @@ def test_a_depth_map_decides_the_composition_and_the_prompt_the_colour(small: We
     for scene in scenes:
         depth = Image.fromarray((scene.nearness * 65535).round().astype(np.uint16))
         reply = small.img2img(
-            GREY, depth2img={"source": "depth_map", "image": encode(depth)}, prompt=scene.prompt_without_light, **STRONG
+            GREY, depth2img={"source": "depth_map", "image": encode(depth)}, prompt=scene.prompt, **STRONG
         )
         assert reply.status_code == 200, reply.text
         result = decode(reply.json()["images"][0])
