@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.10 python3.11 python3; do $$p -c 'import sys;
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test test-webui lint types suite browser benchmark clean
+.PHONY: demo test test-webui lint types suite browser benchmark benchmark-webui clean
 
 # The main job on the small model: a packaged photograph and a rendered scene, with and without depth, on one sheet.
 demo: $(VENV)/.ready
@@ -40,6 +40,10 @@ screenshots: $(VENV)/.ready browser
 
 benchmark: $(VENV)/.ready
 	$(RUN) benchmarks/conditioning.py
+
+# The same within the WebUI at WEBUI_ROOT: which share of a generation it is. CHECKPOINT may name a depth model.
+benchmark-webui: $(VENV)/.ready
+	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) benchmarks/webui_share.py $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
 
 $(VENV)/.ready: requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 or 3.11 found. Install one, or say: make PYTHON=/path/to/python3.10" >&2; exit 1; }
