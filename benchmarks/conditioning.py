@@ -180,10 +180,6 @@ def peak_memory(precision: str) -> float | None:
     return float(done.stdout.split()[-1])
 
 
-def _cpu() -> str:
-    return f"CPU {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
-
-
 def measure(device: torch.device, *, quick: bool) -> dict[str, object]:
     """Everything, as plain numbers."""
     torch.manual_seed(0)

@@ -27,6 +27,7 @@ from unittest.mock import patch
 
 import numpy as np
 import requests
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -37,12 +38,13 @@ from tests import small_checkpoint as small  # noqa: E402
 from tests.host.server import PROBE, WebUI  # noqa: E402
 
 YAML = REPOSITORY / "lib_depth2img" / "checkpoint" / "v2-midas-inference.yaml"
+MIDAS = "dpt_hybrid-midas-501f0c75.pt"  # the bare host reads such a file first, whatever is in the checkpoint
 SIZE, STEPS = 512, 20
 Times = dict[str, float]
 
 
-def random_checkpoint(folder: Path, *, with_small_unet: bool) -> Path:
-    """A depth model in half precision with random weights; MiDaS and VAE are of full size."""
+def random_checkpoint(folder: Path, network: torch.nn.Module, *, with_small_unet: bool) -> Path:
+    """A depth model in half precision with random weights around ``network``; its VAE is of full size."""
     import ldm.modules.midas.api
 
     config: Any = OmegaConf.to_container(OmegaConf.load(YAML))
@@ -52,7 +54,6 @@ def random_checkpoint(folder: Path, *, with_small_unet: bool) -> Path:
         config["model"]["params"]["first_stage_config"] = copy.deepcopy(full["model"]["params"]["first_stage_config"])
     else:
         config["model"]["params"]["cond_stage_config"]["params"]["version"] = None  # or open_clip would download it
-    network = small.random_dpt_hybrid()
     with patch.object(ldm.modules.midas.api, "load_model", lambda _: (network, None)):
         model = small.build(config)
     return small.save(model.half(), config, folder / "share.safetensors")
@@ -67,6 +68,7 @@ def started(name: str, folder: Path, arguments: argparse.Namespace, checkpoint: 
     for architecture in folder.glob("*.json"):
         shutil.copy(architecture, webui.data / "extensions" / "probe" / "scripts")
     webui.add_checkpoint(checkpoint)
+    webui.add_midas(folder / MIDAS)
     if name == "extension":
         webui.link_extension()
     webui.write_settings(sd_model_checkpoint=checkpoint.name)
@@ -140,7 +142,9 @@ def main() -> None:
     sides: dict[str, WebUI] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint = arguments.checkpoint or random_checkpoint(folder, with_small_unet=arguments.small)
+        network = small.random_dpt_hybrid()
+        torch.save(network.state_dict(), folder / MIDAS)
+        checkpoint = arguments.checkpoint or random_checkpoint(folder, network, with_small_unet=arguments.small)
         try:
             for side in ("bare host", "extension"):
                 sides[side] = started(side, folder, arguments, checkpoint)
