@@ -47,8 +47,9 @@ benchmark-webui: $(VENV)/.ready
 
 $(VENV)/.ready: requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 or 3.11 found. Install one, or say: make PYTHON=/path/to/python3.10" >&2; exit 1; }
+	@echo "Building $(VENV), once: up to 3 GB are downloaded and become 6 GB on disk (on Linux torch brings CUDA)."
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps stable-diffusion-sdkit==2.1.5
 	touch $@
 

@@ -2,10 +2,23 @@
 
 import sys
 
-from .cli import main
+
+def run() -> int:
+    """Run the command line; a Python that lacks a package is most likely the wrong one, and one line says so."""
+    try:
+        from .cli import main
+
+        return main()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith(__package__):
+            raise
+        right = "Run this with .venv/bin/python, which `make demo` builds, or with the WebUI's own Python."
+        print(f"error: {sys.executable} has no {error.name}. {right}", file=sys.stderr)
+        return 2
+
 
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
         # A file's name may be no text, and a console of Windows may know few letters: neither is worth a traceback.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.exit(main())
+    sys.exit(run())

@@ -22,6 +22,15 @@ def test_importing_the_package_imports_nothing_heavy():
     assert not loaded & HEAVY
 
 
+def test_a_python_without_the_packages_is_told_which_one_to_use():
+    bare = [sys.executable, "-S", "-m", "lib_depth2img", "depth", "photo.png", "-o", "depth.png"]
+    done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {sys.executable} has no ")
+    assert ".venv/bin/python" in line
+
+
 def test_importing_the_package_costs_next_to_nothing():
     """Asked for: 50 ms over bare Python. The best of five, on machines that are shared, with room for their noise."""
 

@@ -44,6 +44,11 @@ class HubSource:
     def __str__(self) -> str:
         return f"Hugging Face {self.repository}: {self.filename}"
 
+    @property
+    def url(self) -> str:
+        """Where a browser finds it, on any machine; the hub's client goes by HF_ENDPOINT instead."""
+        return f"https://huggingface.co/{self.repository}/resolve/main/{self.filename}"
+
 
 @dataclass(frozen=True)
 class UrlSource:

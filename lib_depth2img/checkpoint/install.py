@@ -162,7 +162,8 @@ def _download(file: CatalogFile, part: Path, reporter: Reporter) -> None:
             tried.append(f"{source} ({error})")
     raise InstallError(
         f"{file.name} could not be downloaded. Tried: {'; '.join(tried)}. "
-        f"By hand: get it in any way, save it as {part.with_name(file.name)}, and install again, which verifies it. "
+        f"By hand: get {file.sources[0].url} in any way, save it as {part.with_name(file.name)}, and install again, "
+        "which verifies it. "
         f"Its sha256 must be {file.sha256}, its size {_size_text(file)}."
     )
 
@@ -172,6 +173,7 @@ def _size_text(file: CatalogFile) -> str:
 
 
 def _download_from(source: HubSource | UrlSource, file: CatalogFile, part: Path, *, reporter: Reporter) -> None:
+    reporter.at("asking", 0, None)
     remote = resolve(source, file, reporter)
     if remote.nbytes is not None and abs(remote.nbytes - file.about_bytes) > PLAUSIBLE * file.about_bytes:
         raise SourceError(f"it announces {remote.nbytes:,} bytes, the file has {_size_text(file)}")

@@ -12,10 +12,14 @@ from ..errors import InstallCancelled
 
 __all__ = ["Phase", "Progress", "Reporter"]
 
-Phase = Literal["waiting", "downloading", "verifying"]
+Phase = Literal["waiting", "asking", "downloading", "verifying"]
 
 RATE_WINDOW = 5.0  # seconds over which the rate is taken: long enough to be calm, short enough to show a stall
 REPORT_EVERY = 0.2  # seconds between two calls of the listener
+_WITHOUT_BYTES = {
+    "waiting": "waiting for another installation of it to finish",
+    "asking": "asking where it can be had",
+}
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,15 @@ class Progress:
     rate: float
     seconds_left: float | None
 
+    @property
+    def has_bytes(self) -> bool:
+        """Whether there is anything to count; the other phases are told by a sentence alone."""
+        return self.phase not in _WITHOUT_BYTES
+
     def __str__(self) -> str:
         """One line for people, such as "downloading x.ckpt: 1.20 of 5.71 GB, 24.0 MB/s, 3 min 8 s left"."""
-        if self.phase == "waiting":
-            return f"{self.name}: waiting for another installation of it to finish"
+        if not self.has_bytes:
+            return f"{self.name}: {_WITHOUT_BYTES[self.phase]}"
         size = f"{self.done / 1e9:.2f} of {self.total / 1e9:.2f} GB" if self.total else f"{self.done / 1e9:.2f} GB"
         left = "" if self.seconds_left is None else f", {_duration(self.seconds_left)} left"
         return f"{self.phase} {self.name}: {size}, {self.rate / 1e6:.1f} MB/s{left}"

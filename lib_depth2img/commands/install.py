@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Bar:
-    """A tqdm bar for each phase of an installation."""
+    """A tqdm bar for each phase of an installation that has bytes to count, a line for each that has none."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -75,19 +75,27 @@ class _Bar:
         """Draw `progress`; size, rate and time left are tqdm's."""
         if self._quiet:
             return
+        if progress.phase != self._phase:
+            self._phase = progress.phase
+            self._begin(progress)
+        if self._bar is not None:
+            self._bar.total = progress.total
+            self._bar.n = progress.done
+            self._bar.refresh()
+
+    def _begin(self, progress: Progress) -> None:
         from tqdm import tqdm
 
-        if self._bar is None or progress.phase != self._phase:
-            if self._bar is not None:
-                self._bar.close()
-            self._phase = progress.phase
-            self._bar = tqdm(
-                total=progress.total,
-                initial=progress.done,
-                desc=f"{progress.phase} {progress.name}",
-                unit="B",
-                unit_scale=True,
-            )
-        self._bar.total = progress.total
-        self._bar.n = progress.done
-        self._bar.refresh()
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        if not progress.has_bytes:
+            print(progress, file=sys.stderr)
+            return
+        self._bar = tqdm(
+            total=progress.total,
+            initial=progress.done,
+            desc=f"{progress.phase} {progress.name}",
+            unit="B",
+            unit_scale=True,
+        )

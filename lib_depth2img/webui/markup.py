@@ -62,7 +62,9 @@ def licence_line(name: str, url: str) -> str:
 
 
 def progress_bar(progress: Progress) -> str:
-    """A bar with size, rate and time left, as far as they are known."""
+    """A bar with size, rate and time left, as far as they are known; a sentence where there are no bytes to count."""
+    if not progress.has_bytes:
+        return f'<div class="depth2img-progress"><p>{html.escape(str(progress))}</p><progress max="1"></progress></div>'
     facts = [_size(progress.done) + (f" of {_size(progress.total)}" if progress.total else "")]
     if progress.phase == "downloading" and progress.rate > 0:
         facts.append(f"{progress.rate / 1e6:.1f} MB/s")

@@ -23,8 +23,9 @@ def test_a_file_is_downloaded_verified_and_named(hub, catalogued, body, tmp_path
     assert path == tmp_path / "new" / "folder" / "model.ckpt"
     assert path.read_bytes() == body
     assert [entry.name for entry in path.parent.iterdir()] == ["model.ckpt"]
-    assert {moment.phase for moment in seen} == {"downloading", "verifying"}
-    assert seen[0].done == 0
+    assert [moment.phase for moment in seen[:2]] == ["asking", "downloading"]
+    assert {moment.phase for moment in seen} == {"asking", "downloading", "verifying"}
+    assert seen[0].done == seen[1].done == 0
     assert seen[-1].done == seen[-1].total == len(body)
     finished = [moment for moment in seen if moment.phase == "downloading"][-1]
     assert finished.rate > 0
@@ -35,7 +36,7 @@ def test_a_size_that_is_not_known_before_is_taken_from_the_hub(hub, catalogued, 
     hub.serve("some/repo", "model.ckpt", Served(body))
     seen: list[Progress] = []
     assert install(catalogued(nbytes=None), tmp_path, progress=seen.append).read_bytes() == body
-    assert all(moment.total == len(body) for moment in seen)
+    assert all(moment.total == len(body) for moment in seen if moment.has_bytes)
 
 
 def test_a_file_already_there_is_verified_and_kept(hub, catalogued, body, tmp_path):
@@ -80,6 +81,7 @@ def test_progress_reads_well():
     assert str(Progress("verifying", "x.ckpt", 10**9, None, 0.0, None)) == "verifying x.ckpt: 1.00 GB, 0.0 MB/s"
     assert str(Progress("downloading", "x.ckpt", 0, 10**9, 1e5, 9999)).endswith("2 h 46 min left")
     assert "waiting" in str(Progress("waiting", "x.ckpt", 0, None, 0.0, None))
+    assert str(Progress("asking", "x.ckpt", 0, None, 0.0, None)) == "x.ckpt: asking where it can be had"
 
 
 def test_the_clients_retries_do_not_fill_the_log(hub, catalogued, tmp_path, capfd):
@@ -96,6 +98,7 @@ def test_the_command(hub, catalogued, body, tmp_path, monkeypatch, capsys):
     output = capsys.readouterr()
     assert output.out == f"{tmp_path / 'model.ckpt'}\n"
     assert "licence" in output.err
+    assert "model.ckpt: asking where it can be had\n" in output.err
     assert "3.00M/3.00M" in output.err
     assert main(["install", "--to", str(tmp_path), "--estimator", "dpt_hybrid", "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["installed"] == [str(tmp_path / "model.ckpt")]
@@ -169,7 +172,8 @@ def test_when_all_fail_the_way_by_hand_is_told(hub, catalogued, body, tmp_path):
         install(catalogued(*sources), tmp_path)
     assert {entry.suffix for entry in tmp_path.iterdir()} <= {".lock"}
     text = str(caught.value)
-    for part in ("a/repo", "gone.ckpt", "404", str(tmp_path / "model.ckpt"), catalogued().sha256, f"{len(body):,}"):
+    address = "https://huggingface.co/a/repo/resolve/main/model.ckpt"
+    for part in (address, "gone.ckpt", "404", str(tmp_path / "model.ckpt"), catalogued().sha256, f"{len(body):,}"):
         assert part in text
 
 
