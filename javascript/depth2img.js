@@ -57,6 +57,7 @@
             this.keepPreviewFresh();
             this.markOutdated();
             this.addHints();
+            this.listCheckpoints();
             this.selectCheckpoint();
         }
 
@@ -162,6 +163,14 @@
                 const element = this.find(`#${id}`);
                 if (element && element.title !== hint) element.title = hint;
             }
+        }
+
+        // The host fills its list of checkpoints when it builds the page, and again when this button is pressed.
+        listCheckpoints() {
+            const done = this.find("#depth2img_install_state .depth2img-done:not([data-listed])");
+            if (!done) return;
+            done.dataset.listed = "true";
+            this.find("#refresh_sd_model_checkpoint")?.click();
         }
 
         selectCheckpoint() {

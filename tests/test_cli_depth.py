@@ -88,7 +88,9 @@ def test_bits_colour_and_adjustments(run, pictures, tmp_path):
 def test_several_and_a_folder_go_to_a_folder_with_a_progress_bar(run, pictures, tmp_path, capsys):
     assert run(*pictures, "-o", tmp_path / "maps") == 0
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["a.png", "b.png", "c.png"]
-    assert "3/3" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "3/3" in said.err
+    assert said.out == f"{tmp_path / 'maps'}\n"
     (pictures[0].parent / "notes.txt").write_text("not a picture")
     assert run(pictures[0].parent, "-o", tmp_path / "again", "--quiet") == 0
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["a.png", "b.png", "c.png"]
@@ -157,7 +159,7 @@ def test_as_a_program(pictures, weights, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout) == (0, "")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'x.png'}\n")
     assert (tmp_path / "x.png").stat().st_size > 0
     done = subprocess.run([*command, "--weights", "none.pt"], cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 2

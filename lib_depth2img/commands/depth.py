@@ -86,7 +86,7 @@ def adjustments_of(arguments: argparse.Namespace) -> Adjustments:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Estimate all pictures; returns 0, or 2 when some of them could not be done."""
+    """Estimate all pictures and print where they went; returns 0, or 2 when some of them could not be done."""
     from tqdm import tqdm
 
     from ..depth.files import check_target
@@ -111,6 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
                     failures += 1
                     tqdm.write(f"error: {picture}: {error}", file=sys.stderr)
                 bar.update()
+    if failures < len(targets):
+        print(arguments.output)
     return 2 if failures else 0
 
 

@@ -98,6 +98,8 @@ def test_a_download_is_watched_cancelled_and_gone_on_with(page: Page, own: WebUI
     assert own.get("/depth2img/status").json()["pair_installed"] is True
     listed = [entry["model_name"] for entry in own.get("/sdapi/v1/sd-models").json()]
     assert Path(PAIR.name).stem in listed
+    page.press("#setting_sd_model_checkpoint input")
+    page.until(lambda: PAIR.name in page.text("#setting_sd_model_checkpoint ul"))
 
 
 def test_the_small_checkpoint_is_copied_selected_and_used(

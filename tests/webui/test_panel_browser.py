@@ -298,6 +298,23 @@ def test_installing_shows_the_licence_progress_and_the_end(page: Page):
     shows(page, "ckpt is installed", "#depth2img_install_state .depth2img-done")
 
 
+def test_what_was_installed_is_in_the_list_of_checkpoints(page: Page):
+    """The host's own button fills the list again; it is pressed once."""
+    page.open()
+    page.driver.execute_script(
+        "const button = document.body.appendChild(document.createElement('button'));"
+        "button.id = 'refresh_sd_model_checkpoint';"
+        "button.onclick = () => { document.body.dataset.filled = (document.body.dataset.filled || '') + 'x'; };"
+    )
+    page.services.install_seconds = 0.1
+    page.press("#depth2img_install > .label-wrap")
+    page.press("#depth2img_install_button")
+    page.until(lambda: page.one("body").get_attribute("data-filled"))
+    page.choose("depth2img_source", "Depth map")  # has the script look at the page again
+    page.until(lambda: page.seen("#depth2img_image"))
+    assert page.one("body").get_attribute("data-filled") == "x"
+
+
 def test_an_installation_can_be_cancelled_and_started_again(page: Page):
     page.open()
     page.press("#depth2img_install > .label-wrap")
