@@ -60,8 +60,9 @@ def test_npy_is_the_nearness_exactly_as_estimated(run, pictures, weights, tmp_pa
     assert got.std() > 0
 
 
-def test_png_is_16_bit_at_the_pictures_size_and_spans_the_range(run, pictures, tmp_path):
+def test_png_is_16_bit_at_the_pictures_size_and_spans_the_range(run, pictures, tmp_path, capsys):
     assert run(pictures[1], "-o", tmp_path / "x.png") == 0
+    assert "1/1" in capsys.readouterr().err
     got = cv2.imread(str(tmp_path / "x.png"), cv2.IMREAD_UNCHANGED)
     assert got.shape == (200, 100)
     assert got.dtype == np.uint16

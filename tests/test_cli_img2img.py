@@ -39,6 +39,15 @@ def test_an_output_that_cannot_be_is_refused_first(arguments, said, tmp_path, mo
     assert Path("a.png").read_bytes() == before
 
 
+def test_a_checkpoint_that_is_not_there_is_told_how_to_come_by(tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    words = ["img2img", tmp_path / "a.png", "-o", tmp_path / "b.png", "--checkpoint", tmp_path / "none.ckpt"]
+    assert main([*map(str, words), "--prompt", "x"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: There is no checkpoint at {tmp_path / 'none.ckpt'}.")
+    assert "lib_depth2img install --to" in line
+
+
 def test_a_file_name_that_is_no_text_is_printed(tmp_path):
     header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
     path = os.fsencode(tmp_path) + b"/\xff.safetensors"

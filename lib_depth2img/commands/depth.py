@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision
     )
     failures = 0
-    with tqdm(total=len(targets), unit="picture", disable=arguments.quiet or len(targets) == 1) as bar:
+    with tqdm(total=len(targets), unit="picture", disable=arguments.quiet) as bar:
         for together in _chunks(list(targets.items()), TOGETHER):
             for picture, error in _estimate(estimator, together, arguments, adjustments):
                 if error is not None and len(targets) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +91,15 @@ def _load(arguments: argparse.Namespace) -> Any:
     from ..checkpoint.small_model import SMALL_CHECKPOINT
     from ..standalone.loading import checked_device, load_model
 
-    if arguments.checkpoint is None and not SMALL_CHECKPOINT.is_file():
+    checkpoint = arguments.checkpoint or SMALL_CHECKPOINT
+    if not checkpoint.is_file():
         raise CheckpointError(
-            f"There is no small model at {SMALL_CHECKPOINT}. Name a depth model with --checkpoint, such as "
-            "512-depth-ema.ckpt (python -m lib_depth2img install brings it), or train the small one: training/README.md"
+            f"There is no checkpoint at {checkpoint}. Name a depth model, such as 512-depth-ema.ckpt; "
+            "python -m lib_depth2img install --to models/Stable-diffusion brings it."
         )
-    return load_model(arguments.checkpoint or SMALL_CHECKPOINT, device=checked_device(arguments.device))
+    device = checked_device(arguments.device)
+    print(f"loading {checkpoint.name}", file=sys.stderr)  # gigabytes, before there is a bar to look at
+    return load_model(checkpoint, device=device)
 
 
 def _settings(arguments: argparse.Namespace, picture: Image.Image, model: Any) -> Any:
