@@ -94,7 +94,7 @@ def _load(arguments: argparse.Namespace) -> Any:
     checkpoint = arguments.checkpoint or SMALL_CHECKPOINT
     if not checkpoint.is_file():
         raise CheckpointError(
-            f"There is no checkpoint at {checkpoint}. Name a depth model, such as 512-depth-ema.ckpt; "
+            f"There is no checkpoint at {checkpoint}. --checkpoint takes a depth model, as 512-depth-ema.ckpt; "
             "python -m lib_depth2img install --to models/Stable-diffusion brings it."
         )
     device = checked_device(arguments.device)
