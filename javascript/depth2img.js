@@ -57,8 +57,8 @@
             this.keepPreviewFresh();
             this.markOutdated();
             this.addHints();
-            this.listCheckpoints();
             this.selectCheckpoint();
+            this.listCheckpoints();
         }
 
         holdTextToImage(depthModel) {
@@ -165,20 +165,22 @@
             }
         }
 
-        // The host fills its list of checkpoints when it builds the page, and again when this button is pressed.
+        selectCheckpoint() {
+            const wanted = this.find("#depth2img_install_state [data-select-checkpoint]:not([data-selected])");
+            if (!wanted) return;
+            wanted.dataset.selected = "true";
+            selectCheckpoint(wanted.dataset.selectCheckpoint); // the host's (ui.js:374)
+        }
+
+        // The host fills its list of checkpoints when it builds the page, and again when this button is pressed. Its
+        // answer also puts the checkpoint of the settings back into the box, so one that is being selected comes first.
         listCheckpoints() {
             const done = this.find("#depth2img_install_state .depth2img-done:not([data-listed])");
             if (!done) return;
+            const shown = this.find("#setting_sd_model_checkpoint input")?.value ?? "";
+            if (!shown.includes(done.dataset.selectCheckpoint ?? "")) return;
             done.dataset.listed = "true";
             this.find("#refresh_sd_model_checkpoint")?.click();
-        }
-
-        selectCheckpoint() {
-            const wanted = this.find("#depth2img_panel [data-select-checkpoint]");
-            if (!wanted) return;
-            const title = wanted.dataset.selectCheckpoint;
-            wanted.removeAttribute("data-select-checkpoint");
-            selectCheckpoint(title); // the host's (ui.js:374)
         }
     }
 

@@ -6,19 +6,18 @@ The hub's client is that of the WebUI's own environment; what answers it is a lo
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from selenium.webdriver import Chrome
+from selenium.webdriver import Chrome, Keys
 
-from lib_depth2img.checkpoint import small_model
 from lib_depth2img.checkpoint.catalog import FILES, HubSource
+from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
 from tests.checkpoint.hub import Hub, Served
-from tests.host.conftest import DEPTH, PLAIN, Starter
+from tests.host.conftest import PLAIN, Starter
 from tests.host.panel_page import shown_in, small_and_quick
 from tests.host.server import WebUI
 from tests.webui.browser import Page
@@ -39,23 +38,12 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def trial(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small checkpoint with its yaml; until it is trained, a small depth model in its place."""
-    if small_model.SMALL_CHECKPOINT.is_file():
-        return small_model.SMALL_CHECKPOINT
-    stand_in = tmp_path_factory.mktemp("assets") / small_model.SMALL_CHECKPOINT.name
-    for suffix in (".safetensors", ".yaml"):
-        shutil.copyfile((checkpoints / DEPTH).with_suffix(suffix), stand_in.with_suffix(suffix))
-    return stand_in
-
-
-@pytest.fixture(scope="module")
-def own(start: Starter, hub: Hub, trial: Path) -> WebUI:
+def own(start: Starter, hub: Hub) -> WebUI:
     facts = {"nbytes": len(BODY), "about_bytes": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
     return start(
         "install",
         "--no-half",
-        swap={"catalog": {PAIR.name: facts}, "small_checkpoint": str(trial)},
+        swap={"catalog": {PAIR.name: facts}},
         environment={"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"},
         settings={"sd_checkpoint_cache": 0},
     )
@@ -69,6 +57,12 @@ def page(driver: Chrome, own: WebUI) -> Iterator[Page]:
     shown.until(lambda: shown.seen("#depth2img_install_button"))
     yield shown
     assert shown.complaints() == []
+
+
+def is_listed(page: Page, checkpoint: str) -> None:
+    page.press("#setting_sd_model_checkpoint input")
+    page.until(lambda: checkpoint in page.text("#setting_sd_model_checkpoint ul"))
+    page.one("#setting_sd_model_checkpoint input").send_keys(Keys.ESCAPE)
 
 
 def test_a_download_is_watched_cancelled_and_gone_on_with(page: Page, own: WebUI, hub: Hub):
@@ -98,28 +92,28 @@ def test_a_download_is_watched_cancelled_and_gone_on_with(page: Page, own: WebUI
     assert own.get("/depth2img/status").json()["pair_installed"] is True
     listed = [entry["model_name"] for entry in own.get("/sdapi/v1/sd-models").json()]
     assert Path(PAIR.name).stem in listed
-    page.press("#setting_sd_model_checkpoint input")
-    page.until(lambda: PAIR.name in page.text("#setting_sd_model_checkpoint ul"))
+    is_listed(page, PAIR.name)
 
 
 def test_the_small_checkpoint_is_copied_selected_and_used(
-    page: Page, own: WebUI, trial: Path, photograph: Image.Image, tmp_path: Path
+    page: Page, own: WebUI, photograph: Image.Image, tmp_path: Path
 ):
     own.select(PLAIN)
     photograph.resize((256, 256)).save(tmp_path / "picture.png")
     page.press("#depth2img_trial_button")
-    page.until(lambda: f"Depth model loaded: {trial.name}" in page.text("#depth2img_status"))
-    assert trial.name in str(page.one("#setting_sd_model_checkpoint input").get_attribute("value"))
-    copied = own.data / "models" / "Stable-diffusion" / trial.name
-    assert copied.read_bytes() == trial.read_bytes()
-    assert copied.with_suffix(".yaml").read_bytes() == trial.with_suffix(".yaml").read_bytes()
+    page.until(lambda: f"Depth model loaded: {SMALL_CHECKPOINT.name}" in page.text("#depth2img_status"))
+    assert SMALL_CHECKPOINT.name in str(page.one("#setting_sd_model_checkpoint input").get_attribute("value"))
+    is_listed(page, SMALL_CHECKPOINT.name)
+    copied = own.data / "models" / "Stable-diffusion" / SMALL_CHECKPOINT.name
+    assert copied.read_bytes() == SMALL_CHECKPOINT.read_bytes()
+    assert copied.with_suffix(".yaml").read_bytes() == SMALL_CHECKPOINT.with_suffix(".yaml").read_bytes()
 
     page.upload("img2img_image", tmp_path / "picture.png")
     page.until(lambda: page.all("#img2img_image img, #img2img_image canvas"))
     small_and_quick(page)
     page.press("#img2img_generate")
     page.until(lambda: len(shown_in(page, "img2img_gallery")) == 2)  # the picture and its depth map
-    assert own.get("/sdapi/v1/options").json()["sd_model_checkpoint"].startswith(trial.name)
+    assert own.get("/sdapi/v1/options").json()["sd_model_checkpoint"].startswith(SMALL_CHECKPOINT.name)
 
     assert own.img2img(photograph).status_code == 200
     assert own.records()["concat"].std() > 0.1

@@ -1,7 +1,6 @@
 """Other files to install than the published ones, where the data folder's ``swap.json`` names some.
 
 ``catalog``: sizes and hashes by file name, so that a local server with small files can stand for Hugging Face.
-``small_checkpoint``: a checkpoint in the place of the small trial checkpoint.
 """
 
 import dataclasses
@@ -15,12 +14,8 @@ from modules import paths
 def swap(wanted):
     # Extensions load by name, so this one is loaded; but its folder is no longer on the path.
     catalog = sys.modules["lib_depth2img.checkpoint.catalog"]
-    small_model = sys.modules["lib_depth2img.checkpoint.small_model"]
     facts = wanted.get("catalog", {})
     catalog.FILES = tuple(dataclasses.replace(file, **facts.get(file.name, {})) for file in catalog.FILES)
-    if "small_checkpoint" in wanted:
-        small_model.SMALL_CHECKPOINT = Path(wanted["small_checkpoint"])
-        small_model.SMALL_CONFIG = small_model.SMALL_CHECKPOINT.with_suffix(".yaml")
 
 
 _file = Path(paths.data_path) / "swap.json"
