@@ -2,7 +2,7 @@
 
 ``WEBUI_ROOT=/path/to/stable-diffusion-webui python benchmarks/webui_share.py`` starts the WebUI twice, with the
 extension and without, and lets them take turns at one 512x512 generation of 20 steps, each time of a picture nobody has
-seen. What is reported first is the ratio.
+seen, on the CPU. What is reported first is the ratio.
 
 ``--checkpoint FILE`` names a depth model. Without it one is made, of full size and with random weights, which take as
 long as trained ones; two WebUIs with it need 14 GB of memory, and a generation on a CPU takes minutes. With ``--small``
