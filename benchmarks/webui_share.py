@@ -5,7 +5,7 @@ extension and without, and lets them take turns at one 512x512 generation of 20 
 seen, on the CPU. What is reported first is the ratio.
 
 ``--checkpoint FILE`` names a depth model. Without it one is made, of full size and with random weights, which take as
-long as trained ones; two WebUIs with it need 14 GB of memory, and a generation on a CPU takes minutes. With ``--small``
+long as trained ones; two WebUIs with it need 18 GB of memory, and a generation on a CPU takes minutes. With ``--small``
 UNet and text encoder are a thousandth of that: for trying out, since its generations are shorter than real ones.
 Everything after ``--`` goes to both WebUIs, in place of ``--no-half``.
 """
