@@ -10,7 +10,7 @@
         constructor() {
             this.scheduled = null;
             this.strokes = 0; // painted on a sketch
-            this.previewed = {}; // what was open when the preview was asked for
+            this.previewed = {}; // the basis of the preview
         }
 
         start() {
@@ -18,7 +18,7 @@
                 // Tabs and radio buttons change attributes only, which the host's observer does not see (script.js:124).
                 gradioApp().addEventListener("change", () => this.schedule());
                 gradioApp().addEventListener("click", (event) => {
-                    if (event.target.closest("#depth2img_preview_button")) this.previewed = this.openPicture();
+                    if (event.target.closest("#depth2img_preview_button")) this.previewed = this.basis();
                     this.schedule();
                 });
                 this.watchPictures();
@@ -144,12 +144,21 @@
             return {picture, strokes: tab === 1 || tab === 3 ? this.strokes : 0};
         }
 
-        // Of the other sources the panel renews or clears the preview itself.
+        // What an estimate hangs on, but for what renews or clears the preview by itself: the other widgets of the panel.
+        basis() {
+            const source = this.find("#depth2img_source input:checked")?.value;
+            const estimator = this.find("#depth2img_estimator input")?.value;
+            const checkpoint = this.find("#depth2img_status [data-checkpoint]")?.dataset.checkpoint;
+            return {
+                ...(source === "Init image" ? this.openPicture() : {}),
+                ...(estimator === "checkpoint" ? {checkpoint} : {}),
+            };
+        }
+
         markOutdated() {
             const source = this.find("#depth2img_source input:checked")?.value;
-            const open = this.openPicture();
-            const same = open.picture === this.previewed.picture && open.strokes === this.previewed.strokes;
-            this.find("#depth2img_preview")?.classList.toggle("depth2img-outdated", source === "Init image" && !same);
+            const changed = Object.entries(this.basis()).some(([name, value]) => value !== this.previewed[name]);
+            this.find("#depth2img_preview")?.classList.toggle("depth2img-outdated", source !== "Depth map" && changed);
         }
 
         show(selector, visible) {

@@ -12,7 +12,7 @@ __all__ = ["done_line", "error_line", "estimator_note", "licence_line", "note_li
 
 
 def status_line(model: ModelStatus, *, asked: bool = False) -> str:
-    """Whether the loaded checkpoint is a depth model; depth2img.js reads it from ``data-depth-model``.
+    """Whether the loaded checkpoint is a depth model; depth2img.js reads both from the ``data-``.
 
     ``asked``: the page asked for it, so it is not what was true when the panel was built.
     """
@@ -26,7 +26,10 @@ def status_line(model: ModelStatus, *, asked: bool = False) -> str:
             f"{model.checkpoint} is not a depth model, so this panel has no effect on generation. "
             "Choose a depth model as the checkpoint, or get one below."
         )
-    data = f'data-depth-model="{str(model.is_depth_model).lower()}" data-asked="{str(asked).lower()}"'
+    data = (
+        f'data-depth-model="{str(model.is_depth_model).lower()}" data-asked="{str(asked).lower()}" '
+        f'data-checkpoint="{html.escape(model.checkpoint or "")}"'
+    )
     return f'<p class="depth2img-status depth2img-{kind}" {data}>{html.escape(text)}</p>'
 
 

@@ -35,10 +35,10 @@ _FAST_SIGMA = 12.0
 _BINS = 64
 
 _OUTDATED = (
-    '<p class="depth2img-warning depth2img-outdated-note">This is the depth of another picture than the init image. '
-    "Preview again.</p>"
+    '<p class="depth2img-warning depth2img-outdated-note">The picture or the checkpoint has changed since this was '
+    "estimated. Preview again.</p>"
 )
-"""Seen once depth2img.js finds that the init image is another one."""
+"""Seen once depth2img.js finds that the init image is another one, or the checkpoint whose estimator this was."""
 
 
 @dataclass(frozen=True)

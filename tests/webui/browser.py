@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.webui.page import StubServices
 
 Found = TypeVar("Found")
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 FLAGS = (
@@ -34,6 +36,26 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 
+_ANSWER = """
+    const [name, value, done] = arguments;
+    const slider = document.querySelector(`#depth2img_${name} input[type=range]`);
+    const preview = document.querySelector("#depth2img_preview");
+    performance.clearResourceTimings();
+    const start = performance.now();
+    const observer = new MutationObserver(async () => {
+        const shown = preview.querySelector("[data-sliders]");
+        if (!shown || Math.abs(JSON.parse(shown.dataset.sliders)[name] - value) > 1e-6) return;
+        observer.disconnect();
+        await Promise.all([...shown.querySelectorAll("img")].map((picture) => picture.decode()));
+        const end = performance.now();
+        const calls = performance.getEntriesByType("resource").filter((entry) => entry.name.endsWith("/run/predict"));
+        done([Math.max(...calls.map((call) => call.duration)), end - start]);
+    });
+    observer.observe(preview, {subtree: true, childList: true});
+    slider.value = value;
+    slider.dispatchEvent(new Event("input", {bubbles: true}));
+"""
+
 
 def chromium(folder: Path) -> webdriver.Chrome:
     """A browser of its own, with its files under ``folder``; it reaches this machine only."""
@@ -44,6 +66,23 @@ def chromium(folder: Path) -> webdriver.Chrome:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chromedriver = shutil.which("chromedriver")
     return webdriver.Chrome(options=options, service=Service(chromedriver) if chromedriver else None)
+
+
+def run_panel_scripts(driver: webdriver.Chrome) -> None:
+    """Run depth2img.js, and what it calls of the host's page, on every page that is opened from now on."""
+    scripts = (ROOT / "tests" / "webui" / "host_page.js", ROOT / "javascript" / "depth2img.js")
+    source = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+
+
+class Answer(NamedTuple):
+    """Milliseconds by the page's own clock: of the request that a slider makes, and until the preview is drawn."""
+
+    request: float
+    drawn: float
+
+    def __str__(self) -> str:
+        return f"{self.drawn:.0f} ms, {self.request:.0f} of them for the request"
 
 
 class Page:
@@ -97,7 +136,7 @@ class Page:
         return found
 
     def press(self, selector: str) -> None:
-        element = self.until(lambda: next((each for each in self.all(selector) if each.is_displayed()), None))
+        element = self.until(lambda: [each for each in self.all(selector) if each.is_displayed()])[0]
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
 
@@ -125,6 +164,11 @@ class Page:
             name,
             value,
         )
+
+    def answer(self, name: str, value: float) -> Answer:
+        """Move a slider, and wait until the preview of it is drawn."""
+        self.driver.set_script_timeout(self.patience)
+        return Answer(*self.driver.execute_async_script(_ANSWER, name, value))
 
     def complaints(self) -> list[str]:
         """What the console holds against the page, but for what gradio itself asks of the outside, which is blocked."""

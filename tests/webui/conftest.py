@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import socket
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from selenium import webdriver
 
-from tests.webui.browser import Page, chromium
+from tests.webui.browser import Page, chromium, run_panel_scripts
 
 if TYPE_CHECKING:
     from tests.webui.page import StubServices
@@ -26,46 +25,19 @@ with warnings.catch_warnings():
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    from tests.webui.page import ROOT
-
     started = chromium(tmp_path_factory.mktemp("chromium"))
-    scripts = (ROOT / "tests" / "webui" / "host_page.js", ROOT / "javascript" / "depth2img.js")
-    source = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
-    started.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    run_panel_scripts(started)
     yield started
     started.quit()
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def _served() -> Iterator[tuple[str, StubServices]]:
-    from tests.webui.page import StubServices, build_page
+    from tests.webui.page import StubServices, served
 
     services = StubServices()
-    blocks, _panel = build_page(services)
-    blocks.queue(8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        app, url, _share = blocks.launch(
-            server_name="127.0.0.1",
-            server_port=_free_port(),
-            prevent_thread_lock=True,
-            show_api=False,
-            quiet=True,
-            inbrowser=False,
-        )
-
-    async def close_client() -> None:
-        await blocks._queue.queue_client.aclose()  # gradio leaves it open
-
-    app.router.on_shutdown.append(close_client)
-    yield url, services
-    blocks.close(verbose=False)
+    with served(services) as url:
+        yield url, services
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -18,8 +20,7 @@ from lib_depth2img.fields import PANEL_ORDER
 from lib_depth2img.request import Depth2ImgRequest
 from lib_depth2img.webui.panel import Panel, build_panel
 from lib_depth2img.webui.services import Download, EstimatorStatus, ModelStatus
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.webui.browser import ROOT
 
 _PICTURES = {
     "img2img": ("img2img_image", "editor"),
@@ -106,6 +107,38 @@ def build_page(services: StubServices) -> tuple[gr.Blocks, Panel]:
 
         generate.click(read, panel.inputs, [answer])
     return page, panel
+
+
+@contextmanager
+def served(services: StubServices) -> Iterator[str]:
+    """The page's address while it is served."""
+    blocks, _panel = build_page(services)
+    blocks.queue(8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        app, url, _share = blocks.launch(
+            server_name="127.0.0.1",
+            server_port=_free_port(),
+            prevent_thread_lock=True,
+            show_api=False,
+            quiet=True,
+            inbrowser=False,
+        )
+
+    async def close_client() -> None:
+        await blocks._queue.queue_client.aclose()  # gradio leaves it open
+
+    app.router.on_shutdown.append(close_client)
+    try:
+        yield url
+    finally:
+        blocks.close(verbose=False)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _img2img(services: StubServices) -> tuple[Panel, gr.Button, gr.Textbox]:
