@@ -16,14 +16,24 @@ DEFAULT_BYTES = 256 << 20  # about 450 ordinary pictures
 class DepthCache:
     """A mapping from anything hashable to depth maps that forgets the least recently used. Safe from several threads.
 
-    ``max_bytes``: of the maps' values, 0 to keep nothing.
+    ``max_bytes``: of the maps' values, 0 to keep nothing; setting it forgets at once what is too much.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
-        self.max_bytes = max_bytes
+        self._max_bytes = max_bytes
         self._maps: OrderedDict[Hashable, DepthMap] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+
+    @property
+    def max_bytes(self) -> int:
+        return self._max_bytes
+
+    @max_bytes.setter
+    def max_bytes(self, max_bytes: int) -> None:
+        with self._lock:
+            self._max_bytes = max_bytes
+            self._shrink()
 
     def __len__(self) -> int:
         return len(self._maps)
@@ -44,14 +54,17 @@ class DepthCache:
             self._forget(key)
             self._maps[key] = depth_map
             self._bytes += depth_map.values.nbytes
-            while self._bytes > self.max_bytes:
-                self._forget(next(iter(self._maps)))
+            self._shrink()
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._maps.clear()
             self._bytes = 0
+
+    def _shrink(self) -> None:
+        while self._bytes > self._max_bytes:
+            self._forget(next(iter(self._maps)))
 
     def _forget(self, key: Hashable) -> None:
         forgotten = self._maps.pop(key, None)

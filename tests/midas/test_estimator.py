@@ -105,6 +105,8 @@ def test_the_cache_is_bounded_and_forgets_the_oldest():
     cache.put("large", DepthMap(np.zeros((100, 100), np.float32), unit=False))
     assert cache.get("large") is None
     assert len(cache) == 3
+    cache.max_bytes = one.values.nbytes
+    assert [key for key in "acd" if cache.get(key) is not None] == ["d"]
     cache.clear()
     assert len(cache) == 0
 

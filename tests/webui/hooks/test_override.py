@@ -14,6 +14,7 @@ from PIL import Image
 from skimage import data
 
 from lib_depth2img.errors import RequestError
+from lib_depth2img.request import Depth2ImgRequest
 from lib_depth2img.webui import override, tiles
 from tests.webui.hooks.conftest import Brightness, halves, img2img, selectable
 from tests.webui.hooks.stand_in import Host, Img2Img
@@ -145,13 +146,32 @@ class TestOnlyMasked:
     def settings(self, mask: Image.Image) -> dict[str, Any]:
         return {"mask": mask, "inpaint_full_res_padding": 16}
 
-    def test_a_map_is_cropped_as_the_picture(self, host: Host, mask: Image.Image) -> None:
-        """Black left of the middle and white right of it, so the crop is too; an edge at 0.75 is beyond the crop."""
+    @pytest.mark.parametrize("only_masked", ["picture", "crop"])
+    def test_a_map_is_cropped_as_the_picture(self, host: Host, mask: Image.Image, only_masked: str) -> None:
+        """Black left of the middle and white right of it, so the crop is too; an edge at 0.85 is beyond the crop.
+
+        Where an estimate would be made says nothing about a map.
+        """
         picture = Image.new("RGB", (128, 128))
-        host.generate(img2img(host, picture, request=depth_map(halves((128, 128))), **self.settings(mask)))
-        assert_edge(host, 4)
-        host.generate(img2img(host, picture, request=depth_map(halves((128, 128), 0.85)), **self.settings(mask)))
+        for edge, column in ((0.5, 4), (88 / 128, 7)):
+            request = depth_map(halves((128, 128), edge), only_masked=only_masked)
+            host.generate(img2img(host, picture, request=request, **self.settings(mask)))
+            assert_edge(host, column)
+        request = depth_map(halves((128, 128), 0.85), only_masked=only_masked)
+        host.generate(img2img(host, picture, request=request, **self.settings(mask)))
         assert (channel(host) == -1).all()
+
+    def test_a_box_wider_than_high(self, host: Host) -> None:
+        """On a canvas of 128x64 the box is 32..96 across and 48..80 down, in whose middle 64 lies."""
+        mask = Image.new("L", (128, 128))
+        mask.paste(255, (40, 56, 88, 72))
+        upright = depth_map(halves((128, 128)).rotate(-90))  # far above the middle, near below
+        settings = {"mask": mask, "inpaint_full_res_padding": 8, "width": 128, "height": 64}
+        host.generate(img2img(host, Image.new("RGB", (128, 128)), request=upright, **settings))
+        depth = channel(host)
+        assert depth.shape == (8, 16)
+        assert np.allclose(depth[:3], -1, atol=1e-6)
+        assert np.allclose(depth[5:], 1, atol=1e-6)
 
     def test_the_whole_picture_is_seen_unless_the_crop_is_asked_for(
         self, host: Host, network: Brightness, mask: Image.Image
@@ -279,6 +299,14 @@ class TestBinding:
         cell = copy.copy(p)
         host.generate(cell)
         assert host.concat is not None
+
+    def test_the_channel_comes_to_where_the_latent_is(self, host: Host, photograph: Image.Image) -> None:
+        """Meta stands for the GPU."""
+        p = img2img(host, photograph, image_mask=None)
+        override.bind(p, Depth2ImgRequest())
+        found = p.img2img_image_conditioning(None, torch.empty(1, 4, 8, 8, device="meta"))
+        assert found.device.type == "meta"
+        assert found.shape == (1, 1, 8, 8)
 
     def test_a_batch_rebinds_for_each_picture(self, host: Host) -> None:
         p = img2img(host, halves((64, 64)).convert("RGB"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage import data
 
@@ -187,6 +188,44 @@ class TestEstimators:
         assert np.isfinite(channel(host)).all()
         assert channel(host).max() == 1
 
+    def test_the_settings_name_the_default(
+        self, host: Host, network: Brightness, photograph: Image.Image, small_weights: Path
+    ) -> None:
+        host.modules.shared.opts.data["depth2img_estimator"] = "midas_v21_small"
+        host.generate(img2img(host, photograph, request={"gamma": 2.0}))
+        assert network.shapes == []
+
+    def test_the_settings_precision_is_used(self, host: Host, photograph: Image.Image, small_weights: Path) -> None:
+        channels = []
+        for precision in ("float32", "bfloat16"):
+            host.modules.shared.opts.data["depth2img_precision"] = precision
+            host.generate(img2img(host, photograph, request={"estimator": "midas_v21_small"}))
+            channels.append(channel(host))
+        assert (channels[0] != channels[1]).any()
+
+    def test_the_settings_device_is_used(
+        self, host: Host, photograph: Image.Image, small_weights: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+        host.modules.devices.device = torch.device("mps")
+        with pytest.raises(EstimatorError, match="no mps device"):
+            host.generate(img2img(host, photograph, request={"estimator": "midas_v21_small"}))
+        host.modules.shared.opts.data["depth2img_device"] = "cpu"
+        host.generate(img2img(host, photograph, request={"estimator": "midas_v21_small"}))
+        assert channel(host).max() == 1
+
+    def test_the_settings_cache_size_holds_from_the_next_estimate(
+        self, host: Host, network: Brightness, photograph: Image.Image
+    ) -> None:
+        for _ in range(2):
+            host.generate(img2img(host, photograph))
+        assert len(network.shapes) == 1
+        host.modules.shared.opts.data["depth2img_cache_megabytes"] = 0
+        for _ in range(2):
+            host.generate(img2img(host, photograph))
+        assert len(network.shapes) == 3
+        assert len(estimators.ESTIMATORS.cache) == 0
+
     @pytest.mark.parametrize("reason", ["setting", "medvram", "lowvram", "unload"])
     def test_its_memory_is_released(
         self, host: Host, photograph: Image.Image, small_weights: Path, reason: str
@@ -209,8 +248,6 @@ class TestEstimators:
 
     @pytest.fixture
     def small_weights(self, host: Host) -> Path:
-        import torch
-
         from lib_depth2img.midas.presets import PRESETS
 
         torch.manual_seed(0)
