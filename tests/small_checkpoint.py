@@ -52,7 +52,7 @@ def _unet(in_channels: int) -> dict[str, Any]:
             "in_channels": in_channels,
             "out_channels": 4,
             "model_channels": 32,
-            "attention_resolutions": [2],
+            "attention_resolutions": [1, 2],
             "num_res_blocks": 1,
             "channel_mult": [1, 2],
             "num_head_channels": 32,

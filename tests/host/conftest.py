@@ -17,8 +17,8 @@ from selenium.webdriver import Chrome
 from skimage import data
 
 from tests import small_checkpoint as small
-from tests.host.server import PROBE, WebUI
-from tests.webui.browser import chromium
+from tests.host.server import PROBE, WebUI, decode, encode
+from tests.webui.browser import Page, chromium
 
 DEPTH, PLAIN, NO_MIDAS, FLAT = "depth.safetensors", "plain.safetensors", "nomidas.safetensors", "flat.safetensors"
 BROKEN = "broken.safetensors"
@@ -28,6 +28,7 @@ OVERRIDDEN = {
     "eta_noise_seed_delta": 0,
     "img2img_color_correction": False,
     "hypertile_enable_unet": False,
+    "hypertile_max_tile_unet": 256,
     "token_merging_ratio": 0.0,
     "batch_cond_uncond": True,
     "samples_save": True,
@@ -171,6 +172,15 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     started.quit()
 
 
+@pytest.fixture
+def page(driver: Chrome, webui: WebUI) -> Iterator[Page]:
+    """The img2img tab with the panel unfolded; afterwards the console has nothing against it."""
+    shown = Page(driver, webui.url, patience=120.0)
+    shown.open()
+    yield shown
+    assert shown.complaints() == []
+
+
 @pytest.fixture(scope="session")
 def photograph() -> Image.Image:
     """512x512 RGB."""
@@ -194,3 +204,21 @@ def left_right(size: tuple[int, int], edge: float = 0.5) -> Image.Image:
 def infotexts(reply: dict[str, Any]) -> list[str]:
     found: list[str] = json.loads(reply["info"])["infotexts"]
     return found
+
+
+def depth_map(picture: Image.Image, **fields: Any) -> dict[str, Any]:
+    return {"source": "depth_map", "image": encode(picture)} | fields
+
+
+def channel(webui: WebUI) -> np.ndarray:
+    """(H/8, W/8): the depth of the first picture at the last step."""
+    concat = webui.records()["concat"]
+    assert concat.shape[1] == 1
+    assert np.isfinite(concat).all()
+    found: np.ndarray = concat[0, 0]
+    return found
+
+
+def picture_of(reply: Any) -> np.ndarray:
+    assert reply.status_code == 200, reply.text
+    return np.asarray(decode(reply.json()["images"][0])).astype(int)

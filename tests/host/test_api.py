@@ -209,6 +209,23 @@ class TestTxt2Img:
         refused = webui.post("/sdapi/v1/txt2img", **body)
         assert refused.status_code == 422
 
+    @pytest.mark.parametrize(
+        ("loaded", "script", "arguments"),
+        [
+            (DEPTH, "prompt matrix", [False, False, "positive", "comma", 0]),
+            (PLAIN, "prompts from file or textbox", [False, False, "start", f"--sd_model {DEPTH} --prompt tree"]),
+        ],
+        ids=["prompt matrix", "a checkpoint named in a list of prompts"],
+    )
+    def test_no_script_comes_round_it(self, webui: WebUI, loaded: str, script: str, arguments: list[Any]) -> None:
+        webui.select(loaded)
+        webui.post("/probe/reset")
+        body = {"prompt": "a|b", "steps": 1, "width": 64, "height": 64}
+        reply = webui.post("/sdapi/v1/txt2img", **body, script_name=script, script_args=arguments)
+        assert reply.status_code == 422, reply.text
+        assert "is a depth model" in reply.json()["detail"]
+        assert webui.records()["unet_calls"] == 0
+
 
 class TestOwnRoutes:
     def test_status(self, webui: WebUI) -> None:

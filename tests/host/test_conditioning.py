@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from tests.host.conftest import DEPTH, FLAT, left_right
-from tests.host.server import WebUI, decode, encode
+from tests.host.conftest import FLAT, channel, depth_map, left_right, picture_of
+from tests.host.server import WebUI, encode
 
 pytestmark = pytest.mark.usefixtures("webui")
-
-
-def depth_map(picture: Image.Image, **fields: Any) -> dict[str, Any]:
-    return {"source": "depth_map", "image": encode(picture)} | fields
-
-
-def channel(webui: WebUI) -> np.ndarray:
-    """(H/8, W/8): the depth of the first picture at the last step."""
-    concat = webui.records()["concat"]
-    assert concat.shape[1] == 1
-    assert np.isfinite(concat).all()
-    found: np.ndarray = concat[0, 0]
-    return found
-
-
-def picture_of(reply: Any) -> np.ndarray:
-    assert reply.status_code == 200, reply.text
-    return np.asarray(decode(reply.json()["images"][0])).astype(int)
 
 
 def test_equals_the_bare_hosts_conditioning(webui: WebUI, bare: WebUI, photograph: Image.Image) -> None:
@@ -168,6 +145,31 @@ class TestOnlyMasked:
         assert (depth[:, :8] == -1).all()
         assert (depth[:, 11:] == 1).all()
 
+    def test_a_mask_larger_than_the_picture_works_on_the_hosts_box(self, webui: WebUI, photograph: Image.Image) -> None:
+        mask = Image.new("L", (1024, 1024))
+        ImageDraw.Draw(mask).rectangle((406, 206, 605, 405), fill=255)
+        settings = self.settings() | {"mask": encode(mask)}
+        reply = webui.img2img(photograph, depth2img=depth_map(left_right((512, 512), 448 / 512)), **settings)
+        assert reply.status_code == 200
+        depth = channel(webui)
+        # The host cuts x 392..620 out of a picture that ends at 512: the edge is 56/228 along the way, the end 120/228.
+        assert (depth[:, :3] == -1).all()
+        assert (depth[:, 5:8] == 1).all()
+
+    @pytest.mark.parametrize(("side", "left"), [(256, 64), (512, 206), (1024, 430)])
+    def test_crop_is_what_the_bare_host_does(
+        self, webui: WebUI, bare: WebUI, photograph: Image.Image, side: int, left: int
+    ) -> None:
+        """Masks smaller than the picture, as large, and larger, so that the box of 128x128 goes beyond the picture."""
+        mask = Image.new("L", (side, side))
+        ImageDraw.Draw(mask).rectangle((left, 64, left + 99, 163), fill=255)
+        settings = self.settings() | {"mask": encode(mask), "inpainting_fill": 1}
+        assert bare.img2img(photograph, **settings).status_code == 200
+        theirs = channel(bare)
+        assert webui.img2img(photograph, depth2img={"only_masked": "crop"}, **settings).status_code == 200
+        assert theirs.std() > 0.2
+        assert np.abs(channel(webui) - theirs).max() < 0.01
+
     def test_a_blank_mask_is_img2img(self, webui: WebUI, photograph: Image.Image) -> None:
         settings = self.settings() | {"mask": encode(Image.new("L", (512, 512)))}
         reply = webui.img2img(photograph, depth2img=depth_map(left_right((512, 512))), **settings)
@@ -192,21 +194,6 @@ def test_resize_modes(webui: WebUI, resize_mode: int, edge: float, expected: int
     else:
         assert (depth[:, : expected - 1] == -1).all()
         assert (depth[:, expected + 1 :] == 1).all()
-
-
-def save_lora(checkpoint: Path, path: Path) -> None:
-    """One of rank 1 on every query of the UNet's attention, with the module names that the host has for them."""
-    generator = torch.Generator().manual_seed(3)
-    tensors = {}
-    with safe_open(checkpoint, "pt") as file:
-        for key in file.keys():  # noqa: SIM118 - no mapping
-            if key.startswith("model.diffusion_model.") and key.endswith("to_q.weight"):
-                name = key.removeprefix("model.").removesuffix(".weight").replace(".", "_")
-                rows, columns = file.get_slice(key).get_shape()
-                tensors[f"{name}.lora_up.weight"] = torch.randn(rows, 1, generator=generator)
-                tensors[f"{name}.lora_down.weight"] = torch.randn(1, columns, generator=generator)
-    assert tensors
-    save_file(tensors, path)
 
 
 class TestFromNoise:
@@ -246,118 +233,3 @@ class TestFromNoise:
             assert reply.status_code == 200
             starts.append(webui.records()["noise"])
         assert (starts[0] == starts[1]).all()
-
-
-def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> None:
-    samplers = [entry["name"] for entry in webui.get("/sdapi/v1/samplers").json()]
-    assert len(samplers) > 15
-    wanted = None
-    for sampler in samplers:
-        reply = webui.img2img(photograph, sampler_name=sampler, width=64, height=64, steps=4)
-        assert reply.status_code == 200, f"{sampler}: {reply.text}"
-        depth = channel(webui)
-        wanted = depth if wanted is None else wanted
-        assert (depth == wanted).all(), sampler
-
-
-class TestWithTheHostsOtherFeatures:
-    @pytest.mark.parametrize(
-        "settings",
-        [
-            {"tiling": True},
-            {"subseed": 3, "subseed_strength": 0.4},
-            {"override_settings": {"eta_noise_seed_delta": 31337}},
-            {"override_settings": {"img2img_color_correction": True}},
-            {"override_settings": {"hypertile_enable_unet": True}},
-            {"override_settings": {"token_merging_ratio": 0.5}},
-            {"override_settings": {"batch_cond_uncond": False}},
-            {"cfg_scale": 1.0},
-            {"prompt": "a house AND a tree"},
-            {"prompt": "house " * 90, "negative_prompt": "tree"},
-        ],
-        ids=lambda settings: next(iter(settings)) + str(len(str(settings))),
-    )
-    def test_the_depth_is_the_same(self, webui: WebUI, photograph: Image.Image, settings: dict[str, Any]) -> None:
-        assert webui.img2img(photograph).status_code == 200
-        wanted = channel(webui)
-        reply = webui.img2img(photograph, **settings)
-        assert reply.status_code == 200, reply.text
-        assert (channel(webui) == wanted).all()
-
-    def test_soft_inpainting(self, webui: WebUI, photograph: Image.Image) -> None:
-        mask = Image.new("L", (512, 512))
-        mask.paste(255, (100, 100, 300, 300))
-        soft = {"Soft Inpainting": {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}}
-        reply = webui.img2img(photograph, mask=encode(mask), inpaint_full_res=False, alwayson_scripts=soft)
-        assert reply.status_code == 200
-        channel(webui)
-
-    def test_a_lora(self, webui: WebUI, photograph: Image.Image) -> None:
-        folder = webui.data / "models" / "Lora"
-        folder.mkdir(exist_ok=True)
-        save_lora(webui.data / "models" / "Stable-diffusion" / DEPTH, folder / "test.safetensors")
-        assert webui.post("/sdapi/v1/refresh-loras").status_code == 200
-        without = picture_of(webui.img2img(photograph))
-        wanted = channel(webui)
-        with_it = picture_of(webui.img2img(photograph, prompt="a house <lora:test:1>"))
-        assert (channel(webui) == wanted).all()
-        assert np.abs(with_it - without).max() > 2
-
-    def test_loopback_estimates_each_picture(self, webui: WebUI, unseen: Image.Image) -> None:
-        arguments = [2, 0.5, "Linear", "None"]
-        reply = webui.img2img(unseen, script_name="loopback", script_args=arguments)
-        assert reply.status_code == 200
-        assert webui.records()["depth_inputs"] == 2
-
-    def test_prompt_matrix(self, webui: WebUI, photograph: Image.Image) -> None:
-        arguments = [False, False, "positive", "comma", 0]
-        reply = webui.img2img(photograph, prompt="a|b", script_name="prompt matrix", script_args=arguments)
-        assert reply.status_code == 200
-        assert webui.records()["concat"].shape[1] == 1
-
-    def test_sd_upscale_gives_each_tile_its_part_of_the_map(self, webui: WebUI, photograph: Image.Image) -> None:
-        """256x128 in tiles of 128: the last tile is the right half, in whose middle the map has its edge."""
-        picture = photograph.resize((256, 128))
-        fields = depth_map(left_right((256, 128), 0.75), append_depth_map=True)
-        arguments = ["", 0, "None", 1.0]
-        reply = webui.img2img(picture, depth2img=fields, script_name="sd upscale", script_args=arguments)
-        assert reply.status_code == 200, reply.text
-        assert len(reply.json()["images"]) == 1
-        assert decode(reply.json()["images"][0]).size == (256, 128)
-        depth = channel(webui)
-        assert (depth[:, :7] == -1).all()
-        assert (depth[:, 9:] == 1).all()
-
-    def test_outpainting(self, webui: WebUI, photograph: Image.Image) -> None:
-        picture = photograph.resize((128, 128))
-        arguments = [64, 4, 1, ["left"]]
-        settings = {"script_name": "poor man's outpainting", "script_args": arguments}
-        reply = webui.img2img(picture, depth2img={"append_depth_map": True}, **settings)
-        assert reply.status_code == 200, reply.text
-        assert decode(reply.json()["images"][0]).size == (192, 128)
-        refused = webui.img2img(picture, depth2img=depth_map(left_right((128, 128))), **settings)
-        assert refused.status_code == 422
-        assert "outpainting" in refused.json()["detail"]
-
-    def test_xyz_plot(self, webui: WebUI, photograph: Image.Image) -> None:
-        axes = webui.state()["axes"]
-        mine = [label for label in axes if "Depth2Img" in label]
-        assert len(mine) == len(set(mine)) == 8
-        arguments = [
-            *(axes_index(webui, "[Depth2Img] Near"), "0.5,1", []),
-            *(0, "", [], 0, "", []),
-            *(False, True, False, True, False, False, False, 0, False),
-        ]
-        reply = webui.img2img(photograph, script_name="x/y/z plot", script_args=arguments)
-        assert reply.status_code == 200, reply.text
-        cells = [np.asarray(decode(image)) for image in reply.json()["images"][1:]]
-        assert len(cells) == 2
-        assert (cells[0] != cells[1]).any()
-        texts = json.loads(reply.json()["info"])["infotexts"][1:]
-        assert ["Depth2Img near: 0.5" in text for text in texts] == [True, False]
-
-
-def axes_index(webui: WebUI, label: str) -> int:
-    """The axis's place among those of img2img (xyz_grid.py:388)."""
-    labels: list[str] = webui.state()["img2img_axes"]
-    return labels.index(label)
