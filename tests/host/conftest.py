@@ -158,9 +158,15 @@ def webui(shared_webui: WebUI) -> WebUI:
 
 
 @pytest.fixture(scope="session")
-def bare(start: Starter) -> WebUI:
-    """The WebUI without this extension, the depth model loaded."""
+def shared_bare(start: Starter) -> WebUI:
     return start("bare", "--no-half", extension=False)
+
+
+@pytest.fixture
+def bare(shared_bare: WebUI) -> WebUI:
+    """The WebUI without this extension, the depth model loaded."""
+    shared_bare.select(DEPTH)
+    return shared_bare
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,6 @@ class TestOtherModels:
     def test_the_extension_has_no_effect(self, webui: WebUI, bare: WebUI, photograph: Image.Image) -> None:
         bare.select(PLAIN)
         ours, theirs = webui.img2img(photograph).json(), bare.img2img(photograph).json()
-        bare.select(DEPTH)
         pictures = [np.asarray(decode(reply["images"][0])).astype(int) for reply in (ours, theirs)]
         assert np.abs(pictures[0] - pictures[1]).max() <= 1
         assert infotexts(ours) == infotexts(theirs)

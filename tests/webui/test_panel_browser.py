@@ -178,15 +178,20 @@ def test_the_preview_looks_at_the_tab_that_is_open(page: Page, photo: Path, tmp_
 OUTDATED = "#depth2img_preview .depth2img-outdated-note"
 
 
-def test_a_preview_of_another_picture_says_that_it_is_one(page: Page, photo: Path, tmp_path: Path):
-    """Another picture, another tab, no picture; back again it is right again, and so it is after pressing again."""
-    Image.linear_gradient("L").convert("RGB").save(tmp_path / "other.png")
+def preview_of(page: Page, photo: Path) -> None:
+    """Open the page and preview the depth of a photo in img2img."""
     page.open()
     page.upload("img2img_image", photo)
     page.until(lambda: page.all("#img2img_image img"))
     page.press("#depth2img_preview_button")
     shows(page, "Far")
     assert not page.seen(OUTDATED)
+
+
+def test_a_preview_of_another_picture_says_that_it_is_one(page: Page, photo: Path, tmp_path: Path):
+    """Another picture, another tab, no picture; back again it is right again, and so it is after pressing again."""
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "other.png")
+    preview_of(page, photo)
     page.tab("mode_img2img", "Inpaint")
     page.until(lambda: page.seen(OUTDATED))
     page.tab("mode_img2img", "img2img")
@@ -218,12 +223,7 @@ def checkpoint_loaded(page: Page, name: str | None, *, is_depth_model: bool) -> 
 def test_a_preview_by_another_checkpoints_estimator_says_so(page: Page, photo: Path):
     """Another depth model, an ordinary one, none; back again it is right again, and so it is after pressing again."""
     own = page.services.checkpoint
-    page.open()
-    page.upload("img2img_image", photo)
-    page.until(lambda: page.all("#img2img_image img"))
-    page.press("#depth2img_preview_button")
-    shows(page, "Far")
-    assert not page.seen(OUTDATED)
+    preview_of(page, photo)
     for name, is_depth_model in (("other-depth.ckpt", True), ("sd15.safetensors", False), (None, False)):
         checkpoint_loaded(page, name, is_depth_model=is_depth_model)
         page.until(lambda: page.seen(OUTDATED))
