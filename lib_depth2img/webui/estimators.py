@@ -95,6 +95,8 @@ class Estimators:
         key = (name, str(weights), device, settings.precision)
         with self._lock:
             if key not in self._own:
+                for other in [kept for kept in self._own if kept[0] == name]:  # with settings of before
+                    del self._own[other]
                 self._own[key] = DepthEstimator(
                     name,
                     weights=weights,

@@ -202,6 +202,7 @@ class TestEstimators:
             host.generate(img2img(host, photograph, request={"estimator": "midas_v21_small"}))
             channels.append(channel(host))
         assert (channels[0] != channels[1]).any()
+        assert len(estimators.ESTIMATORS._own) == 1  # that of before is no longer in memory
 
     def test_the_settings_device_is_used(
         self, host: Host, photograph: Image.Image, small_weights: Path, monkeypatch: pytest.MonkeyPatch
