@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ __all__ = ["FIELDS", "PANEL_ORDER", "Choice", "Field", "Flag", "Number", "Pictur
 
 
 @dataclass(frozen=True)
-class Field:
+class Field(ABC):
     """One field of a request and how it is shown; the children say which values it takes.
 
     ``infotext``: its key in a picture's generation parameters; None for what a text cannot hold. ``axis``: it is on
@@ -35,22 +36,22 @@ class Field:
     axis: bool = False
     in_tabs: Any = None
 
+    @abstractmethod
     def check(self, value: Any) -> Any:
         """The value as the request keeps it.
 
         Raises:
             RequestError: wrong type or out of range.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def parse(self, text: str) -> Any:
         """The value from its text in an infotext or on an axis. Raises: RequestError."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def allowed(self) -> str:
         """The allowed values, in words."""
-        raise NotImplementedError
 
     @property
     def panel_default(self) -> Any:
@@ -154,6 +155,10 @@ class Choice(Field):
 @dataclass(frozen=True)
 class Picture(Field):
     """A decoded picture or depth map, or None."""
+
+    def parse(self, text: str) -> Any:
+        """A text holds no picture. Raises: RequestError, always."""
+        raise self.refusal(text)
 
     @property
     def allowed(self) -> str:
