@@ -5,24 +5,28 @@
 Machines differ and are shared, so the sides take turns within each round, the best round of each counts, and what is
 reported first is the ratio. The host's way is modules/processing.py:304-321 of v1.10.1: MiDaS on batch_size copies of
 the picture, and a VAE encode of each copy for nothing but the latent's size. Stability's ``ldm`` from PyPI gives MiDaS
-and VAE at full size; all weights are random, which changes nothing about the time.
+and VAE at full size; where it is not installed, the host's side is missing and the table says so. All weights are
+random, which changes nothing about the time.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import importlib.util
 import io
 import json
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 REPOSITORY = Path(__file__).parents[1]
@@ -36,6 +40,7 @@ from lib_depth2img.midas.stage import DepthStage  # noqa: E402
 
 SIZE = (512, 512)
 PLOT = REPOSITORY / "docs" / "benchmark-conditioning.png"
+NO_LDM = "Stability's ldm is not installed: the bare host and its network were not measured."
 
 
 def in_turn(
@@ -69,10 +74,14 @@ def _synchronise(device: torch.device) -> None:
 
 
 def picture() -> np.ndarray:
-    """(512, 512, 3) uint8: the photograph that scikit-image ships."""
-    from skimage import data
+    """(512, 512, 3) uint8: the packaged photograph."""
+    with Image.open(REPOSITORY / "lib_depth2img" / "assets" / "demo-photograph.jpg") as file:
+        return np.array(file.convert("RGB").resize(SIZE))
 
-    return data.astronaut()
+
+def has_ldm() -> bool:
+    """Whether Stability's package is here, which is the bare host's side."""
+    return importlib.util.find_spec("ldm") is not None
 
 
 def stability_network(weights: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -84,20 +93,24 @@ def stability_network(weights: Mapping[str, torch.Tensor]) -> nn.Module:
     return network
 
 
-def transformers_network() -> nn.Module:
-    """transformers' DPT of the same shape (the published configuration of Intel/dpt-hybrid-midas)."""
+def transformers_network(**changes: object) -> nn.Module:
+    """transformers' DPT of the same shape (the published configuration of Intel/dpt-hybrid-midas), but for ``changes``.
+
+    Its attention is the one it chooses itself: torch's fused one (sdpa) in versions that have it.
+    """
     from transformers import DPTConfig, DPTForDepthEstimation
 
-    config = DPTConfig(
-        is_hybrid=True,
-        backbone_out_indices=[2, 5, 8, 11],
-        neck_hidden_sizes=[256, 512, 768, 768],
-        reassemble_factors=[1, 1, 1, 0.5],
-        backbone_featmap_shape=[1, 1024, 24, 24],
-        fusion_hidden_size=256,
-        readout_type="project",
-    )
-    return DPTForDepthEstimation(config).eval()
+    published = {
+        "is_hybrid": True,
+        "backbone_out_indices": [2, 5, 8, 11],
+        "neck_hidden_sizes": [256, 512, 768, 768],
+        "reassemble_factors": [1, 1, 1, 0.5],
+        "backbone_featmap_shape": [1, 1024, 24, 24],
+        "fusion_hidden_size": 256,
+        "readout_type": "project",
+    }
+    network: nn.Module = DPTForDepthEstimation(DPTConfig(**{**published, **changes})).eval()
+    return network
 
 
 def vae() -> nn.Module:
@@ -150,7 +163,6 @@ _MEMORY_PROBE = """
 import ctypes, gc, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from skimage import data
 from lib_depth2img import DepthEstimator
 from lib_depth2img.midas.presets import PRESETS
 
@@ -166,7 +178,7 @@ gc.collect()
 ctypes.CDLL(None).malloc_trim(0)  # else the estimate would use freed memory that is not counted
 open("/proc/self/clear_refs", "w").write("5")  # VmHWM starts anew
 before = status("VmRSS")
-estimator.estimate([data.astronaut()])
+estimator.estimate([np.random.RandomState(0).randint(0, 256, (512, 512, 3)).astype(np.uint8)])
 print(status("VmHWM") - before + derived)
 """
 
@@ -188,13 +200,13 @@ def measure(device: torch.device, *, quick: bool) -> dict[str, object]:
     with torch.no_grad():
         network.scratch.output_conv[4].bias.fill_(1.0)
     weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    theirs = stability_network(weights)
-    flops = nominal_flops(theirs)
+    theirs = stability_network(weights) if has_ldm() else None
+    flops = None if theirs is None else nominal_flops(theirs)
     reduced = PRESETS["dpt_hybrid"].build().eval()
     reduced.load_state_dict(weights)
     sides = {
         "ours": _cast(network, torch.float32, device),
-        "ldm": theirs.to(device),
+        **({} if theirs is None else {"ldm": theirs.to(device)}),
         "transformers": transformers_network().to(device),
         f"ours {half}".replace("torch.", ""): _cast(reduced, half, device),
     }
@@ -221,67 +233,98 @@ def measure(device: torch.device, *, quick: bool) -> dict[str, object]:
         "flops": flops,
         "gemm float32": gemm_rate(device, torch.float32),
         "gemm reduced": gemm_rate(device, half),
-        "conditioning": _conditioning_times(weights, theirs, device, quick=quick),
+        "conditioning": conditioning_times(stage(weights), theirs, device, (1, 4) if quick else (1, 4, 8)),
     }
     if device.type == "cpu":
         results["peak MiB"] = peak_memory("float32")
     return results
 
 
-def _conditioning_times(
-    weights: Mapping[str, torch.Tensor], theirs: nn.Module, device: torch.device, *, quick: bool
+def stage(weights: Mapping[str, torch.Tensor], preset: str = "dpt_hybrid") -> DepthStage:
+    """The depth stage that the extension puts into a checkpoint, float32 on the CPU."""
+    made = DepthStage(preset)
+    made.model.load_state_dict(weights)
+    return made
+
+
+def conditioning_times(
+    ours: DepthStage, theirs: nn.Module | None, device: torch.device, batch_sizes: Sequence[int]
 ) -> dict[str, dict[str, float]]:
+    """Seconds by batch size and side, ``ours`` and ``theirs`` brought to the device.
+
+    ``theirs``: Stability's network with the same weights; None leaves the bare host's side out.
+    """
+    ours.to(device)
+    sides = _our_sides(ours, device)
+    if theirs is not None:
+        sides = {"host": _host_side(theirs, device), **sides}
+    times = {}
+    for size in batch_sizes:
+        calls = {name: functools.partial(side, size) for name, side in sides.items()}
+        first = size == batch_sizes[0]
+        times[str(size)] = in_turn(calls, 2 if first else 1, device, warm=not first)
+    return times
+
+
+def _our_sides(ours: DepthStage, device: torch.device) -> dict[str, Callable[[int], object]]:
+    around = functools.partial(
+        DepthEstimator.around,
+        lambda: contextlib.nullcontext(ours),
+        key="benchmark",
+        preset=ours.preset.name,
+        device=device,
+    )
+    uncached, cached = around(cache=DepthCache(0)), around()
+    return {
+        "ours": functools.partial(our_conditioning, uncached),
+        "ours, seen before": functools.partial(our_conditioning, cached),
+    }
+
+
+def _host_side(theirs: nn.Module, device: torch.device) -> Callable[[int], object]:
     from ldm.modules.midas.api import MiDaSInference
 
-    stage = MiDaSInference.__new__(MiDaSInference)
-    nn.Module.__init__(stage)
-    stage.model = theirs
-    ours = DepthStage("dpt_hybrid")
-    ours.model.load_state_dict(weights)
-    ours.to(device)
+    midas = MiDaSInference.__new__(MiDaSInference)
+    nn.Module.__init__(midas)
+    midas.model = theirs.to(device)
     first_stage = vae().to(device)
-    uncached = DepthEstimator.around(lambda: ours, key="benchmark", device=device, cache=DepthCache(0))
-    cached = DepthEstimator.around(lambda: ours, key="benchmark", device=device)
-    times = {}
-    for batch_size in (1, 4) if quick else (1, 4, 8):
-        sides = {
-            "host": lambda: host_conditioning(stage, first_stage, batch_size, device),  # noqa: B023 - called at once
-            "ours": lambda: our_conditioning(uncached, batch_size),  # noqa: B023
-            "ours, seen before": lambda: our_conditioning(cached, batch_size),  # noqa: B023
-        }
-        times[str(batch_size)] = in_turn(sides, 2 if batch_size == 1 else 1, device, warm=batch_size > 1)
-    return times
+    return lambda batch_size: host_conditioning(midas, first_stage, batch_size, device)
 
 
 def table(results: dict) -> str:
     """The results as text, ratios first."""
     alone, reduced = results["network"], results["reduced"]
-    rate = results["flops"] / alone["ours"]
     lines = [
         f"{results['device']}, torch {results['torch']}, picture 512x512, float32 unless said otherwise",
         "",
         "conditioning        ratio    host      ours   seen before",
     ]
     for batch, row in results["conditioning"].items():
-        lines.append(
-            f"  batch {batch:<10} {row['host'] / row['ours']:6.1f}x {row['host']:7.2f} s {row['ours']:7.2f} s"
-            f" {row['ours, seen before'] * 1e3:8.1f} ms"
-        )
+        host = f"{row['host'] / row['ours']:6.1f}x {row['host']:7.2f} s" if "host" in row else f"{'-':>7} {'-':>9}"
+        lines.append(f"  batch {batch:<10} {host} {row['ours']:7.2f} s {row['ours, seen before'] * 1e3:8.1f} ms")
     lines += ["", "network alone, 384x384          ratio to ours"]
     lines += [
         f"  {name:<20} {seconds * 1e3:8.1f} ms {seconds / alone['ours']:6.2f}x" for name, seconds in alone.items()
     ]
-    lines += [
-        "",
-        f"{reduced}: {alone['ldm'] / alone[reduced]:.2f}x over ldm's float32, correlation {results['correlation']:.5f}",
-        f"{results['flops'] / 1e9:.0f} GFLOP per pass: {rate / 1e9:.0f} GFLOP/s, "
-        f"{rate / results['gemm float32']:.0%} of the GEMM rate {results['gemm float32'] / 1e9:.0f}"
-        f" (ldm's code {results['flops'] / alone['ldm'] / results['gemm float32']:.0%});"
-        f" GEMM in {reduced.split()[-1]} {results['gemm reduced'] / 1e9:.0f}",
-    ]
+    lines += ["", f"{reduced}: correlation to float32 {results['correlation']:.5f}", *_against_ldm(results)]
     if results.get("peak MiB") is not None:
         lines.append(f"peak memory above the weights: {results['peak MiB']:.0f} MiB")
     return "\n".join(lines)
+
+
+def _against_ldm(results: dict) -> list[str]:
+    """What is counted in passes of Stability's code, or that it is not there."""
+    if results["flops"] is None:
+        return [NO_LDM]
+    alone, reduced, flops = results["network"], results["reduced"], results["flops"]
+    rate = flops / alone["ours"]
+    return [
+        f"{reduced}: {alone['ldm'] / alone[reduced]:.2f}x over ldm's float32",
+        f"{flops / 1e9:.0f} GFLOP per pass: {rate / 1e9:.0f} GFLOP/s, "
+        f"{rate / results['gemm float32']:.0%} of the GEMM rate {results['gemm float32'] / 1e9:.0f}"
+        f" (ldm's code {flops / alone['ldm'] / results['gemm float32']:.0%});"
+        f" GEMM in {reduced.split()[-1]} {results['gemm reduced'] / 1e9:.0f}",
+    ]
 
 
 def plot(results: dict, path: Path) -> None:
@@ -294,12 +337,14 @@ def plot(results: dict, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     batches = results["conditioning"]
     positions = np.arange(len(batches))
-    for offset, side, colour in ((-0.2, "host", "#9a9a9a"), (0.2, "ours", "#2b6cb0")):
+    has_host = all("host" in row for row in batches.values())
+    for offset, side, colour in ((-0.2, "host", "#9a9a9a"), (0.2, "ours", "#2b6cb0"))[0 if has_host else 1 :]:
         seconds = [row[side] for row in batches.values()]
         bars = left.bar(positions + offset, seconds, 0.4, label={"host": "bare host"}.get(side, side), color=colour)
         left.bar_label(bars, [f"{value:.1f} s" for value in seconds], padding=2, fontsize=8)
     left.set_yscale("log")
-    left.set_xticks(positions, [f"batch {batch}\n{row['host'] / row['ours']:.1f}×" for batch, row in batches.items()])
+    ratios = [f"\n{row['host'] / row['ours']:.1f}×" if has_host else "" for row in batches.values()]
+    left.set_xticks(positions, [f"batch {batch}{ratio}" for batch, ratio in zip(batches, ratios, strict=True)])
     left.set_title("depth conditioning, 512×512, float32", fontsize=10)
     left.legend(frameon=False)
     alone = dict(sorted(results["network"].items(), key=lambda item: item[1]))

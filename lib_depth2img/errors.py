@@ -4,7 +4,8 @@
     ├── PictureError        a picture that cannot be read, or is too large to be decoded
     ├── DepthMapError       a depth map that cannot be read, has no depth in it, or is not a depth map
     ├── RequestError        a field of a request: unknown, of the wrong type, or out of range
-    ├── EstimatorError      depth estimation that cannot run: unknown preset, device, precision, picture shape
+    ├── DeviceError         a device or a precision that cannot be had here
+    ├── EstimatorError      depth estimation that cannot run: unknown preset, no weights, no memory, picture shape
     ├── TensorFileError     a weights file that is broken, or that would run code when loaded
     │   └── WeightsError    sound weights, but not those that are needed here
     ├── CheckpointError     a checkpoint that cannot be used, converted or merged as asked
@@ -21,6 +22,7 @@ __all__ = [
     "CheckpointError",
     "Depth2ImgError",
     "DepthMapError",
+    "DeviceError",
     "EstimatorError",
     "InstallCancelled",
     "InstallError",
@@ -47,8 +49,12 @@ class RequestError(Depth2ImgError):
     """A field of a request: unknown, of the wrong type or out of range; the text names field, value and range."""
 
 
+class DeviceError(Depth2ImgError):
+    """A device that is not here, or a precision that it cannot compute in."""
+
+
 class EstimatorError(Depth2ImgError):
-    """Depth estimation that cannot run as asked: preset, device, precision or picture shape."""
+    """Depth estimation that cannot run as asked: preset, weights, memory or picture shape."""
 
 
 class TensorFileError(Depth2ImgError):

@@ -100,7 +100,7 @@ class TensorFile(Mapping[str, TensorInfo]):
             raise self._unreadable(place, f"{len(buffer) - filled:,} bytes are missing")
 
     def _unreadable(self, place: Place, why: object) -> TensorFileError:
-        return TensorFileError(f"The tensor {place.info.name!r:.200} cannot be read from {self.path}: {why}.")
+        return TensorFileError(f"The tensor {place.info.name!r:.200} cannot be read from {self.path.name}: {why}.")
 
     def _data_start(self, place: Place) -> int:
         """Where the storage's bytes start, after the small header that zip entries and old torch storages have."""
@@ -130,7 +130,7 @@ def open_tensor_file(path: str | Path) -> TensorFile:
     try:
         file = path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise TensorFileError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
+        raise TensorFileError(f"{path.name} cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
     try:
         return TensorFile(path, file, _read_layout(file))
     except TensorFileError as error:

@@ -1,8 +1,16 @@
-"""The entry that the host executes: it finds the script class here, and the rest of the extension behind it."""
+"""The entry that the host executes: it finds the script class here, and the rest of the extension behind it.
 
-from lib_depth2img.webui import extension
-from lib_depth2img.webui.script import Depth2ImgScript
+A host that this extension does not know finds no class, and is told why in one sentence.
+"""
 
-__all__ = ["Depth2ImgScript"]
+from lib_depth2img.webui import known_host
 
-extension.register()
+if known_host.is_known():
+    from lib_depth2img.webui import extension
+    from lib_depth2img.webui.script import Depth2ImgScript
+
+    __all__ = ["Depth2ImgScript"]
+
+    extension.register()
+else:
+    print(known_host.UNKNOWN)

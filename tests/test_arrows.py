@@ -13,7 +13,7 @@ PACKAGE = "lib_depth2img"
 
 BASE = {"errors"}
 TENSORS = {"tensors", "tensor_file", *BASE}
-LIBRARY = {"depth", "midas", "checkpoint", *TENSORS}
+LIBRARY = {"depth", "devices", "midas", "checkpoint", *TENSORS}
 REQUEST = {"fields", "request", "user_image"}
 
 MAY_STAND_ON = {
@@ -21,17 +21,20 @@ MAY_STAND_ON = {
     "__main__": {"cli"},
     "cli": {"commands", *BASE},
     "errors": set(),
+    "devices": BASE,
+    "console": set(),
+    "replacing": set(),
     "tensors": BASE,
     "tensor_file": TENSORS,
     "depth": BASE,
-    "checkpoint": TENSORS,
+    "checkpoint": {"replacing", *TENSORS},
     "midas": LIBRARY,
     "user_image": {"depth", *BASE},
     "fields": {"depth", "midas", "user_image", *BASE},
     "request": {"depth", *REQUEST, *BASE},
     "standalone": LIBRARY,
     "commands": {"standalone", *LIBRARY},
-    "webui": {*REQUEST, *LIBRARY},
+    "webui": {"console", "replacing", *REQUEST, *LIBRARY},
 }
 
 HOST = {"modules", "modules_forge", "gradio", "fastapi"}

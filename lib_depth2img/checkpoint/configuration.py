@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..replacing import replacing
+
 __all__ = ["PAIR_YAML", "beside", "describes_depth_model", "pair_yaml", "write_beside"]
 
 PAIR_YAML = Path(__file__).with_name("v2-midas-inference.yaml")
@@ -30,11 +32,10 @@ def write_beside(checkpoint: str | Path, midas: str = DEFAULT_MIDAS) -> Path | N
         OSError: the folder cannot be written to.
     """
     target = beside(checkpoint)
-    try:
-        with target.open("x", encoding="utf-8") as file:
-            file.write(pair_yaml(midas))
-    except FileExistsError:
+    if target.exists():
         return None
+    with replacing(target) as part:
+        part.write_text(pair_yaml(midas), encoding="utf-8")
     return target
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +24,7 @@ from .sources import Remote, SourceError
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["fetch"]
+__all__ = ["as_install_error", "fetch"]
 
 CHUNK_BYTES = 128 * 1024
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -45,6 +47,30 @@ def fetch(remote: Remote, part: Path, reporter: Reporter) -> None:
         InstallCancelled: the user said so; `part` is kept.
         InstallError: the disk is full or not writable.
     """
+    with as_install_error(part):
+        _fetch(remote, part, reporter)
+
+
+@contextmanager
+def as_install_error(
+    path: Path,
+    problem: str = "cannot be read or written",
+    remedy: str = "Choose a folder that can be read and written to.",
+) -> Iterator[None]:
+    """Let what the system refuses leave as an `InstallError`: what of `path` failed, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"The disk of {path} is full. Make room and start again; what was downloaded is kept."
+        elif error.errno == errno.EFBIG:
+            text = f"The file system of {path} takes no file that large; choose another folder."
+        else:
+            text = f"{path} {problem}: {error.strerror or error}. {remedy}"
+        raise InstallError(text) from error
+
+
+def _fetch(remote: Remote, part: Path, reporter: Reporter) -> None:
     failures = 0
     while True:
         before = _size_of(part)
@@ -85,6 +111,8 @@ def _stream(remote: Remote, part: Path, reporter: Reporter) -> None:
     timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
     try:
         with requests.get(remote.url, headers=headers, stream=True, timeout=timeout) as response:
+            if _ends_at(response, have):
+                return
             start, total = _accept(response, part, have=have, nbytes=remote.nbytes)
             done = _write_body(response, part, reporter, start=start, total=total)
     except requests.RequestException as error:
@@ -95,6 +123,11 @@ def _stream(remote: Remote, part: Path, reporter: Reporter) -> None:
 
 def _host(url: str) -> str:
     return url.split("/")[2] if url.count("/") >= 2 else url
+
+
+def _ends_at(response: requests.Response, have: int) -> bool:
+    """Whether a server that was asked for what follows byte `have` says that nothing does: the part is complete."""
+    return response.status_code == 416 and response.headers.get("Content-Range") == f"bytes */{have}"
 
 
 def _accept(response: requests.Response, part: Path, *, have: int, nbytes: int | None) -> tuple[int, int | None]:
@@ -139,34 +172,18 @@ def _write_body(response: requests.Response, part: Path, reporter: Reporter, *, 
         for chunk in response.iter_content(CHUNK_BYTES):
             if total is not None and done + len(chunk) > total:
                 raise SourceError(f"it sends more than the {total:,} bytes it announced")
-            try:
-                file.write(chunk)
-                file.flush()
-            except OSError as error:
-                raise _disk_error(part, error) from error
+            file.write(chunk)
+            file.flush()
             done += len(chunk)
             reporter.at("downloading", done, total)
     return done
 
 
 def _opened(part: Path) -> BufferedRandom:
-    try:
-        part.touch()
-        return part.open("r+b")
-    except OSError as error:
-        raise _disk_error(part, error) from error
+    part.touch()
+    return part.open("r+b")
 
 
 def _truncate(part: Path) -> None:
     with _opened(part) as file:
         file.truncate(0)
-
-
-def _disk_error(part: Path, error: OSError) -> InstallError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InstallError(
-            f"The disk of {part.parent} is full. Make room and start again; {_size_of(part):,} bytes are kept."
-        )
-    if error.errno == errno.EFBIG:
-        return InstallError(f"The file system of {part.parent} takes no file that large; choose another folder.")
-    return InstallError(f"{part} cannot be written: {error.strerror}. Choose a folder that can be written to.")

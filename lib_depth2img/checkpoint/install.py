@@ -9,17 +9,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InstallError
+from ..replacing import when_let_go
 from . import catalog, configuration
 from .catalog import CatalogFile, HubSource, UrlSource, variant
-from .download import fetch
+from .download import as_install_error, fetch
 from .progress import Progress, Reporter
 from .sources import SourceError, resolve
 
-__all__ = ["Progress", "install", "install_pair", "pair_installed", "sha256_of"]
+__all__ = ["DigestOf", "Progress", "install", "install_pair", "pair_installed", "sha256_of"]
+
+DigestOf = Callable[[Path, Callable[[], str]], str]
+"""The sha256 of the file at a path: from a note of before, or by calling the function beside it, and noted."""
 
 LOCK_POLL = 0.5  # seconds between two looks at a lock that somebody else holds
 READ_BYTES = 4 * 2**20
 PLAUSIBLE = 0.02  # how far a size may be from one that is only roughly known
+
+
+def _computed(_path: Path, compute: Callable[[], str]) -> str:
+    return compute()
 
 
 def install(
@@ -28,29 +36,33 @@ def install(
     *,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    digest_of: DigestOf = _computed,
 ) -> Path:
     """Make sure that `file` lies in `target_dir` under its own name, with the right size and sha256; returns its path.
 
     A file already there is verified and kept. Otherwise the sources are tried in order; what was downloaded before, in
     this run or one that was killed, is not asked for again. `progress` is called a few times a second, `cancelled` is
-    asked as often. Two installations of the same file wait for each other, across processes too.
+    asked as often. Two installations of the same file wait for each other, across processes too. `digest_of` may know
+    the sha256 of a file that was verified before, which spares reading gigabytes; by default it is computed.
 
     Raises:
         InstallCancelled: `cancelled` said so; what was downloaded is kept.
         InstallError: another file lies there under the name, no source had the file (the text lists them and the way by
-            hand), no disk space, or the folder cannot be written to.
+            hand), no disk space, another program holds the file, or the folder cannot be read or written to.
     """
     target = Path(target_dir).expanduser() / file.name
     reporter = Reporter(file.name, progress, cancelled)
-    if target.exists():
-        return _kept(file, target, reporter)
-    _make_folder(target.parent)
-    part = target.with_name(f"{file.name}.{file.sha256[:8]}.part")
-    with _lock(part.with_suffix(".lock"), reporter):
-        if target.exists():  # whoever held the lock has brought it in
-            return _kept(file, target, reporter)
-        _download(file, part, reporter)
-        part.replace(target)
+    with as_install_error(target):
+        if target.exists():
+            return _kept(file, target, reporter, digest_of)
+        _make_folder(target.parent)
+        part = target.with_name(f"{file.name}.{file.sha256[:8]}.part")
+        with _lock(part.with_suffix(".lock"), reporter):
+            if target.exists():  # whoever held the lock has brought it in
+                return _kept(file, target, reporter, digest_of)
+            _download(file, part, reporter)
+            _name(part, target, reporter)
+        digest_of(target, lambda: file.sha256)  # verified this very moment: to be noted, not to be read
     return target
 
 
@@ -60,6 +72,7 @@ def install_pair(
     *,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    digest_of: DigestOf = _computed,
 ) -> tuple[Path, Path]:
     """Install the depth checkpoint ("ckpt", "safetensors" or "fp16") with its yaml; returns both paths.
 
@@ -71,11 +84,9 @@ def install_pair(
     file = variant(variant_name)
     target = Path(target_dir).expanduser() / file.name
     _make_folder(target.parent)
-    try:
+    with as_install_error(target.parent, "cannot be written to"):
         yaml = configuration.write_beside(target) or configuration.beside(target)
-    except OSError as error:
-        raise InstallError(f"{target.parent} cannot be written to: {error.strerror}. Choose another folder.") from error
-    return install(file, target.parent, progress=progress, cancelled=cancelled), yaml
+    return install(file, target.parent, progress=progress, cancelled=cancelled, digest_of=digest_of), yaml
 
 
 def pair_installed(target_dir: str | Path, variant_name: str | None = None) -> Path | None:
@@ -86,10 +97,15 @@ def pair_installed(target_dir: str | Path, variant_name: str | None = None) -> P
     for file in catalog.FILES:
         path = Path(target_dir) / file.name
         wanted = file.variant is not None and variant_name in (None, file.variant)
-        complete = path.is_file() and file.nbytes in (None, path.stat().st_size)
-        if wanted and complete and configuration.beside(path).is_file():
+        if wanted and _looks_complete(path, file.nbytes) and configuration.beside(path).is_file():
             return path
     return None
+
+
+def _looks_complete(path: Path, nbytes: int | None) -> bool:
+    with suppress(OSError):  # what may not be looked at, or goes away meanwhile, is not there to be used either
+        return path.is_file() and nbytes in (None, path.stat().st_size)
+    return False
 
 
 def sha256_of(path: Path, reporter: Reporter | None = None) -> str:
@@ -106,7 +122,7 @@ def sha256_of(path: Path, reporter: Reporter | None = None) -> str:
     return digest.hexdigest()
 
 
-def _kept(file: CatalogFile, target: Path, reporter: Reporter) -> Path:
+def _kept(file: CatalogFile, target: Path, reporter: Reporter, digest_of: DigestOf) -> Path:
     """Verify what lies there; it may be somebody's own work under this name, so it is never removed."""
     size = target.stat().st_size
     if file.nbytes is not None and size != file.nbytes:
@@ -114,7 +130,7 @@ def _kept(file: CatalogFile, target: Path, reporter: Reporter) -> Path:
             f"{target} is already there but is another file: {size:,} bytes, expected {file.nbytes:,} "
             f"(sha256 {file.sha256}). Move it away and start again."
         )
-    digest = sha256_of(target, reporter)
+    digest = digest_of(target, lambda: sha256_of(target, reporter))
     if digest != file.sha256:
         raise InstallError(
             f"{target} is already there but is another file: sha256 {digest}, expected {file.sha256}. "
@@ -124,10 +140,15 @@ def _kept(file: CatalogFile, target: Path, reporter: Reporter) -> Path:
 
 
 def _make_folder(folder: Path) -> None:
-    try:
+    with as_install_error(folder, "cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InstallError(f"The folder {folder} cannot be made: {error.strerror}. Choose another one.") from error
+
+
+def _name(part: Path, target: Path, reporter: Reporter) -> None:
+    """Give the verified download its name, as soon as whoever looks at the fresh file lets go of it."""
+    problem = "is complete and verified, but cannot be renamed, most likely since another program holds it"
+    with as_install_error(part, problem, remedy="Start again in a moment: nothing is downloaded anew."):
+        when_let_go(lambda: part.replace(target), meanwhile=reporter.check)
 
 
 @contextmanager
@@ -142,8 +163,6 @@ def _lock(path: Path, reporter: Reporter) -> Iterator[None]:
             break
         except Timeout:
             reporter.at("waiting", 0, None)
-        except OSError as error:
-            raise InstallError(f"{path} cannot be written: {error.strerror}. Choose another folder.") from error
     try:
         yield
     finally:
@@ -181,11 +200,11 @@ def _download_from(source: HubSource | UrlSource, file: CatalogFile, part: Path,
         resumed = part.exists() and part.stat().st_size > 0
         _check_space(part, remote.nbytes or file.about_bytes)
         fetch(remote, part, reporter)
-        digest = sha256_of(part, reporter)
+        digest = when_let_go(lambda: sha256_of(part, reporter), meanwhile=reporter.check)
         if digest == file.sha256 and file.nbytes in (None, part.stat().st_size):
             return
         size = part.stat().st_size
-        part.unlink()
+        when_let_go(part.unlink, meanwhile=reporter.check)
         if not resumed:
             raise SourceError(
                 f"it sent a wrong file of {size:,} bytes, which was removed: sha256 {digest}, expected {file.sha256}"

@@ -89,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _load(arguments: argparse.Namespace) -> Any:
     from ..checkpoint.small_model import SMALL_CHECKPOINT
-    from ..standalone.loading import checked_device, load_model
+    from ..devices import autocast, checked_device
+    from ..standalone.loading import load_model
 
     checkpoint = arguments.checkpoint or SMALL_CHECKPOINT
     if not checkpoint.is_file():
@@ -98,6 +99,7 @@ def _load(arguments: argparse.Namespace) -> Any:
             "python -m lib_depth2img install --to models/Stable-diffusion brings it."
         )
     device = checked_device(arguments.device)
+    autocast(device, arguments.precision)  # refuses now rather than after the gigabytes were read
     print(f"loading {checkpoint.name}", file=sys.stderr)  # gigabytes, before there is a bar to look at
     return load_model(checkpoint, device=device)
 

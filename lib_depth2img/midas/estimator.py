@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..depth.depth_map import DepthMap
+from ..devices import (
+    Precision,
+    checked_device,
+    checked_precision,
+    empty_cache,
+    fast_memory_format,
+    out_of_memory_as,
+    without_autocast,
+)
 from ..errors import EstimatorError
 from .cache import DepthCache
 from .preprocess import network_input, network_size, picture_array, shrunk
@@ -23,10 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = ["DepthEstimator", "Precision"]
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-
-PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16", "float16")
 
 BATCH_AREA = 8 * 384 * 384
 """Pixels of network input that go through the network together; more pictures than that take several passes."""
@@ -45,7 +52,8 @@ class DepthEstimator:
     one thread is not estimated again for another.
 
     Raises:
-        EstimatorError: unknown preset, device or precision, or a precision that the device cannot do.
+        EstimatorError: unknown preset, or weights that cannot be opened.
+        DeviceError: no such device or precision, or a precision that the device cannot do.
     """
 
     def __init__(
@@ -58,13 +66,13 @@ class DepthEstimator:
         cache: DepthCache | None = None,
     ) -> None:
         self.preset = get_preset(preset)
-        network = _OwnNetwork(self.preset, weights, _checked_device(device), precision)
+        network = _OwnNetwork(self.preset, weights, checked_device(device), precision)
         self._set_up(network, _weights_key(weights), cache)
 
     @classmethod
     def around(
         cls,
-        stage: Callable[[], nn.Module],
+        stage: Callable[[], AbstractContextManager[nn.Module]],
         *,
         key: Hashable,
         preset: str = DEFAULT_PRESET,
@@ -73,14 +81,16 @@ class DepthEstimator:
     ) -> DepthEstimator:
         """An estimator around a network that belongs to somebody else, such as the depth stage of a loaded checkpoint.
 
-        ``stage``: gives the live module, asked anew each time, so that nothing of it is kept; it is called as a
-        module with (B, 3, h, w) in its parameters' dtype and gives (B, 1, h, w) or (B, h, w) nearness. ``key``: says
-        whose weights they are, for the cache. ``device``: where the input goes, which under lowvram is not where the
-        weights lie between calls.
+        ``stage``: gives the live module for the length of one pass, asked anew each time, so that nothing of it is
+        kept; it is called as a module with (B, 3, h, w) in its parameters' dtype and gives (B, 1, h, w) or (B, h, w)
+        nearness. ``key``: says whose weights they are, for the cache. ``device``: where the input goes, which under
+        lowvram is not where the weights lie between calls.
         """
+        import torch
+
         estimator = cls.__new__(cls)
         estimator.preset = get_preset(preset)
-        estimator._set_up(_BorrowedNetwork(stage, _checked_device(device)), key, cache)
+        estimator._set_up(_BorrowedNetwork(stage, torch.device(device)), key, cache)
         return estimator
 
     def _set_up(self, network: _OwnNetwork | _BorrowedNetwork, key: Hashable, cache: DepthCache | None) -> None:
@@ -127,29 +137,50 @@ class DepthEstimator:
         estimated: dict[Hashable, DepthMap] = {}
         for size, keys in _batches(pictures, self.preset):
             shown = [shrunk(pictures[key], size) for key in keys]
-            nearness = self._network.run(network_input(shown, size, self.preset))
+            with out_of_memory_as(functools.partial(self._no_memory, size)):
+                nearness = self._network.run(network_input(shown, size, self.preset))
             if not np.isfinite(nearness).all():
                 raise EstimatorError(
-                    f"{self.preset.title} gave numbers that are not finite in {self._network.precision}; "
-                    "use float32 (in the WebUI: --no-half, or another estimator in the Depth2Img panel)."
+                    f"{self.preset.title} gave numbers that are not finite. {self._network.against_infinity}"
                 )
             for key, values in zip(keys, nearness, strict=True):
                 estimated[key] = DepthMap(values.copy(), unit=False)
                 self.cache.put(key, estimated[key])
         return estimated
 
+    def _no_memory(self, size: tuple[int, int]) -> EstimatorError:
+        width, height = size
+        return EstimatorError(
+            f"Not enough memory is left for depth estimation by {self.preset.title} at {width}x{height}. "
+            f"{self._network.against_want}"
+        )
+
 
 class _OwnNetwork:
-    """Loads on first use, and can be let go."""
+    """Loads on first use, and can be let go.
+
+    ``against_infinity``, ``against_want``: what helps when its numbers are not finite, and when memory is wanting.
+    """
+
+    against_want = "Free memory, or let it run on the CPU: --device cpu (in the WebUI: Settings, Depth2Img, Device)."
 
     def __init__(self, preset: Preset, weights: WeightsSource, device: torch.device, precision: Precision) -> None:
-        self.precision = _checked_precision(precision, device)
+        self.precision = checked_precision(precision, device)
         self._preset, self._weights, self._device = preset, weights, device
         self._module: nn.Module | None = None
 
     @property
     def loaded(self) -> bool:
         return self._module is not None
+
+    @property
+    def against_infinity(self) -> str:
+        if self.precision == "float32":
+            return "Its weights are broken: install them again."
+        return (
+            f"It computed in {self.precision}: let it compute in float32, by --precision float32 "
+            "(in the WebUI: Settings, Depth2Img, Precision)."
+        )
 
     def run(self, pictures: Tensor) -> np.ndarray:
         import torch
@@ -160,26 +191,28 @@ class _OwnNetwork:
         return _run(self._module, pictures.to(self._device, getattr(torch, self.precision)))
 
     def release(self) -> None:
-        import torch
-
         self._module = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        empty_cache(self._device)
 
 
 class _BorrowedNetwork:
-    """Somebody else's module; nothing of it is kept."""
+    """Somebody else's module; nothing of it is kept. What helps against what: as in ``_OwnNetwork``."""
 
     precision = "as loaded"
     loaded = False
+    against_infinity = (
+        "It is the checkpoint's own and computes as the checkpoint was loaded: load it in float32 (in the WebUI: "
+        "--no-half), or choose another estimator."
+    )
+    against_want = "Free memory, choose another estimator, or start the WebUI with --medvram or --lowvram."
 
-    def __init__(self, stage: Callable[[], nn.Module], device: torch.device) -> None:
+    def __init__(self, stage: Callable[[], AbstractContextManager[nn.Module]], device: torch.device) -> None:
         self._stage, self._device = stage, device
 
     def run(self, pictures: Tensor) -> np.ndarray:
-        stage = self._stage()
-        dtype = next((parameter.dtype for parameter in stage.parameters()), pictures.dtype)
-        return _run(stage, pictures.to(self._device, dtype))
+        with self._stage() as stage:
+            dtype = next((parameter.dtype for parameter in stage.parameters()), pictures.dtype)
+            return _run(stage, pictures.to(self._device, dtype))
 
     def release(self) -> None:
         pass
@@ -190,22 +223,21 @@ def _run(network: nn.Module, pictures: Tensor) -> np.ndarray:
     import torch
 
     batch, _, height, width = pictures.shape
-    try:
-        with torch.no_grad(), torch.autocast(pictures.device.type, enabled=False):
-            nearness = network(pictures)
-    except torch.cuda.OutOfMemoryError as error:
-        raise EstimatorError(
-            f"The GPU has not enough memory left for depth estimation at {width}x{height}; use --device cpu "
-            "(in the WebUI: Settings, Depth2Img, device), or free memory."
-        ) from error
-    array: np.ndarray = nearness.float().reshape(batch, height, width).cpu().numpy()
+    with torch.no_grad(), without_autocast(pictures.device):
+        nearness: Tensor = network(pictures)
+    return _array(nearness.float().reshape(batch, height, width).cpu())
+
+
+def _array(nearness: Tensor) -> np.ndarray:
+    array: np.ndarray = nearness.numpy()
     return array
 
 
 def _cast(network: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """Everything to ``dtype`` but what keeps float32 for its own reasons, channels-last in memory."""
+    """Everything to ``dtype`` but what keeps float32 for its own reasons, as it computes fastest on ``device``."""
     import torch
 
+    from .networks.building import cast
     from .networks.convolutions import FoldedStdConv2d
     from .networks.decoder import Conv2dFloat32
 
@@ -215,10 +247,8 @@ def _cast(network: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Mo
             # timm's switch; the fused attention of torch 2.1 is three times slower here.
             module.fused_attn = False  # type: ignore[assignment]
         if not isinstance(module, FoldedStdConv2d | Conv2dFloat32):
-            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-                if tensor.is_floating_point():
-                    tensor.data = tensor.data.to(dtype)
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            cast(module, dtype)
+    return network.to(device, memory_format=fast_memory_format(device))  # type: ignore[call-overload]
 
 
 def _batches(pictures: dict[Hashable, np.ndarray], preset: Preset) -> Iterator[tuple[tuple[int, int], list[Hashable]]]:
@@ -247,26 +277,3 @@ def _weights_key(weights: WeightsSource) -> Hashable:
     except OSError as error:
         raise EstimatorError(f"The weights {path} cannot be opened: {error.strerror}.") from error
     return str(path.resolve()), status.st_size, status.st_mtime_ns
-
-
-def _checked_device(device: str | torch.device) -> torch.device:
-    import torch
-
-    try:
-        checked = torch.device(device)
-    except RuntimeError as error:
-        raise EstimatorError(f"{device!r} is no device; expected cpu, cuda, cuda:N or mps.") from error
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(checked.type, True):
-        raise EstimatorError(f"This torch ({torch.__version__}) finds no {checked.type} device; use cpu.")
-    return checked
-
-
-def _checked_precision(precision: str, device: torch.device) -> str:
-    if precision not in PRECISIONS:
-        raise EstimatorError(f"The precision is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
-    if precision == "auto":
-        return "float16" if device.type == "cuda" else "float32"
-    if precision == "float16" and device.type == "cpu":
-        raise EstimatorError("float16 does not run on a CPU; use bfloat16, which does, or float32.")
-    return precision

@@ -36,8 +36,11 @@ class Preset:
 
     def build(self) -> nn.Module:
         """The network with random weights: (B, 3, h, w) float -> (B, h, w) nearness; h and w are multiples of 32."""
+        from .networks.layers import use_own_layers
+
         module, _, function = self.network.partition(":")
         network: nn.Module = getattr(importlib.import_module(f".networks.{module}", __package__), function)()
+        use_own_layers(network)
         return network
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..devices import without_autocast
 from .presets import DEFAULT_PRESET, get_preset
 
 __all__ = ["DepthStage"]
@@ -28,11 +29,14 @@ class DepthStage(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, h, w) normalised pictures -> (B, 1, h, w) float32 nearness (near = high), >= 0.
+        """(B, 3, h, w) normalised pictures of any float dtype -> (B, 1, h, w) float32 nearness (near = high), >= 0.
 
-        h and w are multiples of 32.
+        h and w are multiples of 32. Computed in the weights' own precision, also where the caller is under autocast:
+        the last layer and the standardisation of weights need their float32.
         """
-        nearness: Tensor = self.model(x)
+        dtype = next(parameter.dtype for parameter in self.model.parameters())
+        with without_autocast(x.device):
+            nearness: Tensor = self.model(x.to(dtype))
         return nearness.unsqueeze(1)
 
     def train(self, mode: bool = True) -> DepthStage:  # noqa: ARG002 - nn.Module's signature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,21 +41,12 @@ def build_network(preset: Preset, source: WeightsSource) -> nn.Module:
         TensorFileError: the file is broken or no weights file.
         WeightsError: names or shapes do not fit, or the file is known to be another estimator's.
     """
-    import torch
-    from torch import nn
+    from .networks.building import assign, without_weights
 
     weights = load_weights(source, preset)
-    with torch.device("meta"):  # no random numbers are drawn for weights that are replaced at once
-        network = preset.build()
+    network = without_weights(preset.build)
     _check(network, weights, preset, _described(source))
-    network.load_state_dict(weights, strict=False, assign=True)
-    for module in network.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            if parameter.is_meta:
-                setattr(module, name, nn.Parameter(torch.zeros_like(parameter, device="cpu"), requires_grad=False))
-        for name, buffer in list(module.named_buffers(recurse=False)):
-            if buffer.is_meta:
-                setattr(module, name, torch.zeros_like(buffer, device="cpu"))
+    assign(network, weights)
     return network.requires_grad_(False).eval()
 
 
@@ -94,7 +86,8 @@ def _prefix(names: Mapping[str, object], described: str, preset: Preset) -> str:
 
 
 def _check_origin(path: Path, preset: Preset) -> None:
-    digest = sha256_of(path)
+    status = path.stat()
+    digest = _digest_of(path.resolve(), status.st_size, status.st_mtime_ns)
     known = catalog.file_with_sha256(digest)
     if known is None:
         _log.warning(
@@ -102,6 +95,12 @@ def _check_origin(path: Path, preset: Preset) -> None:
         )
     elif known.estimator != preset.name:
         raise WeightsError(f"{path.name} is {known.name} by its sha256; expected weights of {preset.name}.")
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(path: Path, _size: int, _changed: int) -> str:
+    """Of a file as it is now; under --medvram a network is built for every generation, and would be hashed for each."""
+    return sha256_of(path)
 
 
 def _check(network: nn.Module, weights: Mapping[str, Tensor], preset: Preset, described: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..depth.adjust import Adjustments
 from ..depth.conditioning import conditioning
+from ..devices import autocast, out_of_memory_as
 from ..errors import CheckpointError, RequestError
 from ..midas.estimator import DepthEstimator
 from . import pictures
@@ -40,7 +42,9 @@ def estimate_depth(model: Any, picture: Image.Image, *, device: str | torch.devi
             "one: python -m lib_depth2img depth."
         )
     stage = model.depth_model
-    estimator = DepthEstimator.around(lambda: stage, key=id(stage), preset=stage.preset.name, device=device)
+    estimator = DepthEstimator.around(
+        lambda: contextlib.nullcontext(stage), key=id(stage), preset=stage.preset.name, device=device
+    )
     return estimator.estimate([picture])[0]
 
 
@@ -62,6 +66,7 @@ def generate(
 
     Raises:
         RequestError: not enough memory for the size and batch.
+        DeviceError: the model's device does not compute in `precision`.
     """
     import torch
 
@@ -70,26 +75,17 @@ def generate(
     depth = conditioning(depth_map, pictures.placement(picture, settings.size), batch_size=settings.batch_size)
     init = pictures.placed(picture, settings.size)
     device = model.betas.device
-    with _memory(settings), quiet(), torch.inference_mode(), _autocast(device, precision):
+    with (
+        out_of_memory_as(functools.partial(_too_large, settings)),
+        quiet(),
+        torch.inference_mode(),
+        autocast(device, precision),
+    ):
         latent = _encode(model, init, settings)
         keep = None if mask is None else 1 - pictures.mask_tensor(mask, init.size).to(device)
         sampled = _Sampling(model, settings, depth.to(device)).run(latent, keep, progress)
         results = pictures.from_tensor(model.decode_first_stage(sampled))
     return results if mask is None else [_composed(init, result, mask) for result in results]
-
-
-@contextlib.contextmanager
-def _memory(settings: Settings) -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-        raise _too_large(settings) from error
-    except RuntimeError as error:
-        if "not enough memory" not in str(error) and "out of memory" not in str(error):
-            raise
-        raise _too_large(settings) from error
 
 
 def _too_large(settings: Settings) -> RequestError:
@@ -98,14 +94,6 @@ def _too_large(settings: Settings) -> RequestError:
         f"Not enough memory for {settings.batch_size} x {width}x{height}. Use a smaller --width and --height, a "
         "smaller --batch-size, or --device cpu."
     )
-
-
-def _autocast(device: torch.device, precision: str) -> torch.autocast:
-    import torch
-
-    dtype = getattr(torch, precision)
-    enabled = dtype != torch.float32
-    return torch.autocast(device.type, dtype=dtype if enabled else None, enabled=enabled)
 
 
 def _encode(model: Any, init: Image.Image, settings: Settings) -> torch.Tensor:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint.small_model import register_architecture
-from ..errors import CheckpointError, RequestError
+from ..errors import CheckpointError
 from ..tensor_file import open_tensor_file, state_dict_names
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["checked_device", "has_depth_stage", "load_model", "quiet"]
+__all__ = ["has_depth_stage", "load_model", "quiet"]
 
 _BUNDLED = Path(__file__).resolve().parent.parent / "checkpoint" / "v2-midas-inference.yaml"
 _FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
@@ -51,19 +51,6 @@ def load_model(checkpoint: Path, *, device: str | torch.device = "cpu") -> Any:
     model.has_depth_stage = any(name.startswith(_DEPTH_PREFIX) for name in names)
     model.cond_stage_model.device = device
     return model.eval().requires_grad_(False).to(device)
-
-
-def checked_device(device: str) -> torch.device:
-    """The torch device of that name. Raises: RequestError: there is no such device here."""
-    import torch
-
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise RequestError(f"--device {device} cannot be used here ({reason}). Try --device cpu.") from error
-    return found
 
 
 def has_depth_stage(model: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +35,20 @@ class HostDepthStage(DepthStage):
     The host fills what a checkpoint lacks with zeros (sd_disable_initialization.py:189-191) and says nothing. Its FP8
     setting rounds the convolutions to eight bits (sd_models.py:502-512), which ruins the estimate. Both are put right
     here, at first use, so that a checkpoint always loads.
+
+    ``weights_key``: a place for whoever keeps estimates to note whose weights these are; empty again when the host
+    loads others into the same module (sd_models.py:984).
     """
 
     def __init__(self, model_type: str = DEFAULT_PRESET) -> None:
         super().__init__(model_type)
         self._filled = False
+        self.weights_key: Hashable = None
         self._register_load_state_dict_pre_hook(self._look)
 
     def _look(self, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
         self._filled = any(name.startswith(f"{prefix}model.") for name in state_dict)
+        self.weights_key = None
 
     def prepare(self) -> HostDepthStage:
         """Bring the weights where they are missing or rounded; returns itself.
@@ -57,9 +63,8 @@ class HostDepthStage(DepthStage):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """As ``DepthStage``; the host hands over float32 also where the weights are half (processing.py:308)."""
-        with host.without_manual_cast():
-            return super().forward(x.to(_dtype(self.prepare().model)))
+        """As ``DepthStage``; this is where the host comes in when it does without this extension's conditioning."""
+        return DepthStage.forward(self.prepare(), x)
 
     def _replacement(self) -> nn.Module:
         like = next(parameter for parameter in self.model.parameters() if not _is_fp8_dtype(parameter.dtype))
@@ -86,15 +91,15 @@ def weights_file(preset: str) -> Path | None:
 
 
 def missing_weights(preset: str) -> str:
-    """One sentence on how to get the weights of a preset."""
+    """One sentence on how to get the weights of a preset; it goes to API clients too, so it names no folder of here."""
     if preset not in catalog.ESTIMATORS:
         return (
             f"The weights of {preset} come inside a checkpoint only; choose the estimator “checkpoint” with that one."
         )
-    folder = host.midas_folder()
     return (
-        f"The weights of {preset} ({catalog.estimator_file(preset).name}) are not in {folder}; install them in the "
-        f"Depth2Img panel or with: python -m lib_depth2img install --estimator {preset} --to {folder}"
+        f"The weights of {preset} ({catalog.estimator_file(preset).name}) are not in models/midas; install "
+        f"them in the Depth2Img panel or with: python -m lib_depth2img install --estimator {preset} "
+        f"--to models/midas"
     )
 
 
@@ -119,8 +124,9 @@ def _finding(original: Any) -> Any:
 def _depth_config(state_dict: Any, checkpoint: Path) -> Path | None:
     """The yaml for a five-channel SD2 checkpoint that has no fitting one; None where the host finds it itself.
 
-    The host knows a depth model by MiDaS inside it (sd_models_config.py:88), so it takes a fine-tune that was saved
-    without for a four-channel model, and fails.
+    The host knows a depth model by DPT-Hybrid inside it (sd_models_config.py:88), so it takes a fine-tune that was
+    saved without for a four-channel model, and fails. Nothing is written beside the checkpoint but the yaml of one with
+    another network inside, which no file that comes along describes.
     """
     contents = contents_of(state_dict)
     yaml = configuration.beside(checkpoint)
@@ -129,15 +135,15 @@ def _depth_config(state_dict: Any, checkpoint: Path) -> Path | None:
     if yaml.exists():
         _log.warning("Depth2Img: %s does not describe this depth model and is not used; remove it.", yaml)
         return configuration.PAIR_YAML
+    if contents.midas == DEFAULT_PRESET:
+        return None
+    if contents.midas is None:
+        return configuration.PAIR_YAML
     try:
-        return configuration.write_beside(checkpoint, contents.midas or DEFAULT_PRESET)
+        return configuration.write_beside(checkpoint, contents.midas)
     except OSError as error:
         _log.warning("Depth2Img: no yaml could be written beside %s (%s).", checkpoint, error.strerror)
         return configuration.PAIR_YAML
-
-
-def _dtype(module: nn.Module) -> Any:
-    return next(parameter.dtype for parameter in module.parameters())
 
 
 def _is_fp8(module: nn.Module) -> bool:

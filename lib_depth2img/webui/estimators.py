@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EstimatorError
@@ -16,6 +17,7 @@ from .depth_stage import HostDepthStage, missing_weights, weights_file
 from .services import EstimatorStatus
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
     from torch import nn
 
@@ -49,7 +51,7 @@ class Estimators:
         """
         self.cache.max_bytes = host.settings().cache_megabytes * _MEGABYTE
         estimator = self._checkpoint() if name == CHECKPOINT else self._preset(name)
-        with host.status("Estimating depth"), host.without_manual_cast():
+        with host.status("Estimating depth"):
             return estimator.estimate(pictures)
 
     def statuses(self) -> list[EstimatorStatus]:
@@ -76,11 +78,9 @@ class Estimators:
                 f"The loaded checkpoint ({host.checkpoint_name(model)}) is no depth model, so it has no depth "
                 f"estimator inside. Load a depth model, or choose one of the estimators {', '.join(PRESETS)}."
             )
-        file = host.checkpoint_file(model)
-        status = file.stat()
         return DepthEstimator.around(
             _live_stage,
-            key=(str(file), status.st_size, status.st_mtime_ns),
+            key=_weights_key(model),
             preset=_preset_of(model),
             device=_input_device(model),
             cache=self.cache,
@@ -92,7 +92,8 @@ class Estimators:
             raise EstimatorError(missing_weights(name))
         settings = host.settings()
         device = "cpu" if settings.device == "cpu" else str(host.compute_device())
-        key = (name, str(weights), device, settings.precision)
+        precision = "float32" if settings.precision == "auto" and host.computes_in_float32() else settings.precision
+        key = (name, str(weights), device, precision)
         with self._lock:
             if key not in self._own:
                 for other in [kept for kept in self._own if kept[0] == name]:  # with settings of before
@@ -101,7 +102,7 @@ class Estimators:
                     name,
                     weights=weights,
                     device=device,
-                    precision=settings.precision,  # type: ignore[arg-type]
+                    precision=precision,  # type: ignore[arg-type]
                     cache=self.cache,
                 )
             return self._own[key]
@@ -127,9 +128,44 @@ def _releasing(original: Any) -> Any:
     return unload_model_weights
 
 
-def _live_stage() -> nn.Module:
-    stage: nn.Module = host.loaded_model().depth_model
-    return stage.prepare() if isinstance(stage, HostDepthStage) else stage
+@contextlib.contextmanager
+def _live_stage() -> Iterator[nn.Module]:
+    """The loaded checkpoint's depth stage where it can compute, for the length of one pass.
+
+    "Unload checkpoint" leaves the weights in the CPU's memory (sd_models.py:1005), half ones too, which no CPU computes
+    with: they go to the device for the pass, and back. Under lowvram the host's hook moves them, and keeps books of it.
+    """
+    model = host.loaded_model()
+    stage: nn.Module = model.depth_model
+    if isinstance(stage, HostDepthStage):
+        stage.prepare()
+    lies, computes = _device_of(stage), _input_device(model)
+    if lies == computes or _under_lowvram(model):
+        yield stage
+        return
+    stage.to(computes)
+    try:
+        yield stage
+    finally:
+        stage.to(lies)
+
+
+def _weights_key(model: Any) -> Hashable:
+    """What stands for the weights of a loaded checkpoint: its file, as it was when it was first asked for.
+
+    Noted on the stage, since the file may be moved, or its drive be gone, while the checkpoint is loaded; where it was
+    gone from the start, the checkpoint as it is in memory stands for itself.
+    """
+    stage, file = model.depth_model, host.checkpoint_file(model)
+    noted = getattr(stage, "weights_key", None)
+    if noted is None or noted[0] != str(file):
+        try:
+            status = file.stat()
+            noted = (str(file), status.st_size, status.st_mtime_ns)
+        except OSError:
+            noted = (str(file), object())
+        stage.weights_key = noted
+    return noted
 
 
 def _preset_of(model: Any) -> str:
@@ -138,11 +174,19 @@ def _preset_of(model: Any) -> str:
     return DEFAULT_PRESET if preset is None else str(preset.name)
 
 
-def _input_device(model: Any) -> Any:
-    """Where the depth stage computes: where it lies, but under lowvram where the hook moves it (lowvram.py:138)."""
-    if getattr(model, "lowvram", False):
-        return host.compute_device()
-    return next(model.depth_model.parameters()).device
+def _input_device(model: Any) -> torch.device:
+    """Where the depth stage computes: where it lies, or where the host computes if it only waits on the CPU."""
+    lies = _device_of(model.depth_model)
+    return host.compute_device() if lies.type == "cpu" or _under_lowvram(model) else lies
+
+
+def _under_lowvram(model: Any) -> bool:
+    """Whether the host's hook brings the stage in before its pass (lowvram.py:138)."""
+    return bool(getattr(model, "lowvram", False))
+
+
+def _device_of(stage: nn.Module) -> torch.device:
+    return next(stage.parameters()).device
 
 
 def _checkpoint_status() -> EstimatorStatus:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 from ..checkpoint import catalog, small_model
+from ..console import say, terminal
 from ..errors import Depth2ImgError
 from . import api, batch, depth_stage, estimators, guard, host, settings, tiles, xyz
 from .launch_flag import ConsoleProgress
@@ -65,7 +65,7 @@ def _install_as_asked(_demo: Any, _app: Any) -> None:
     if variant is None or any(thread.name == _THREAD for thread in threading.enumerate()):
         return
     if flags.no_download_sd_model:
-        print("Depth2Img: --depth2img-install is not followed, since --no-download-sd-model forbids it.")
+        say("Depth2Img: --depth2img-install is not followed, since --no-download-sd-model forbids it.")
         return
     threading.Thread(target=_install, args=(variant,), name=_THREAD, daemon=True).start()
 
@@ -74,10 +74,10 @@ _THREAD = "depth2img-install-flag"
 
 
 def _install(variant: str) -> None:
-    progress = ConsoleProgress(sys.stdout if sys.stdout.isatty() else None)
     try:
-        print("Depth2Img:", download_file(catalog.variant(variant), progress=progress.show))
+        progress = ConsoleProgress(terminal())
+        say(f"Depth2Img: {download_file(catalog.variant(variant), progress=progress.show)}")
     except Depth2ImgError as error:
-        print("Depth2Img:", error)
+        say(f"Depth2Img: {error}")
     except Exception:  # noqa: BLE001 - of a thread: nobody else would tell
         _log.exception("Depth2Img: the installation failed.")

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..depth.colormap import COLORMAPS, colorize
 from ..depth.depth_map import DepthMap
+from ..depth.files import picture_from_image
 from ..fields import FIELDS, Number, field_named
 from ..request import Depth2ImgRequest
 from . import infotext
@@ -75,7 +76,7 @@ def process(services: PanelServices, pp: Any, *, deep: bool, **values: Any) -> N
         return
     asked = {name: values[name] for name in ("estimator", *ADJUSTMENTS) if values.get(name) is not None}
     request = Depth2ImgRequest.from_mapping({"estimator": services.default_estimator()} | asked)
-    picture = pp.image.convert("RGB")
+    picture = picture_from_image(pp.image)
     depth_map = services.estimate(picture, request.estimator).adjusted(request.adjustments).scaled()
     colour = COLOURS.get(values.get("colour") or "", None)
     image = depth_picture(depth_map.resized(picture.size), colour, deep=deep)

@@ -7,7 +7,7 @@ Every function looks the thing up when it is called. The host replaces its model
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,13 @@ __all__ = [
     "checkpoint_folder",
     "checkpoint_name",
     "checkpoint_named",
+    "checkpoint_sha256",
     "command_line",
     "compute_device",
+    "computes_in_float32",
     "flattened",
     "free_memory",
+    "init_picture",
     "is_depth_model",
     "loaded_model",
     "midas_folder",
@@ -40,7 +43,6 @@ __all__ = [
     "status",
     "undo_patches",
     "uses_low_memory",
-    "without_manual_cast",
 ]
 
 _KEY = "depth2img"
@@ -106,6 +108,26 @@ def checkpoint_folder() -> Path:
     return Path(shared.cmd_opts.ckpt_dir or sd_models.model_path)
 
 
+def checkpoint_sha256(file: Path, compute: Callable[[], str]) -> str:
+    """The sha256 of a file in the checkpoint folder, computed once for as long as its size and time stay the same.
+
+    It is noted where the host notes those of its checkpoints (hashes.py:22-64): neither reads what the other has read.
+    """
+    from modules import cache
+
+    title, found = f"checkpoint/{file.name}", file.stat()  # sd_models.py:92
+    facts = {"mtime": found.st_mtime, "size": found.st_size}
+    with suppress(Exception):  # without the cache it only takes longer
+        note = cache.cache("hashes").get(title) or {}
+        noted = {"mtime": note.get("mtime"), "size": note.get("size", found.st_size)}  # the host itself notes no size
+        if noted == facts:
+            return str(note["sha256"])
+    digest = compute()
+    with suppress(Exception):
+        cache.cache("hashes")[title] = {**facts, "sha256": digest}
+    return digest
+
+
 def midas_folder() -> Path:
     """Where the host keeps MiDaS weights (sd_models.py:552)."""
     from modules import paths
@@ -126,6 +148,14 @@ def compute_device() -> torch.device:
 
     device: torch.device = devices.device
     return device
+
+
+def computes_in_float32() -> bool:
+    """Whether the user keeps the host from half precision: --no-half, --precision full (shared_init.py:31-33)."""
+    import torch
+    from modules import devices
+
+    return torch.float32 in (devices.dtype, devices.dtype_inference)
 
 
 def uses_low_memory() -> bool:
@@ -177,6 +207,13 @@ def flattened(image: Image.Image) -> Image.Image:
     return flat
 
 
+def init_picture(picture: Image.Image) -> Image.Image:
+    """A picture of the img2img tab as a generation begins from it: turned, and flattened (img2img.py:188)."""
+    from modules import images
+
+    return flattened(images.fix_image(picture))
+
+
 def save_image(picture: Image.Image, folder: str, *, in_subfolders: bool | None = None, **details: Any) -> None:
     """Save a PNG as the host saves its own pictures, under the name that its settings make (images.py:631).
 
@@ -198,27 +235,6 @@ def queue_lock() -> Any:
     from modules import call_queue
 
     return call_queue.queue_lock
-
-
-@contextmanager
-def without_manual_cast() -> Iterator[None]:
-    """Let networks compute in the precision of their weights.
-
-    Where the device has no autocast (Macs, GTX 16xx) the host replaces the layers' ``forward``, torch-wide, by one that
-    casts input and weights and back (devices.py:144-208). A network with layers of its own then mixes its dtypes, and
-    weights of float32 come back rounded.
-    """
-    from modules import devices
-
-    kinds = [kind for kind in getattr(devices, "patch_module_list", ()) if hasattr(kind, "org_forward")]
-    casting = [kind.forward for kind in kinds]
-    for kind in kinds:
-        kind.forward = kind.org_forward
-    try:
-        yield
-    finally:
-        for kind, forward in zip(kinds, casting, strict=True):
-            kind.forward = forward
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..checkpoint.install import install_pair, pair_installed
+from ..console import say, terminal
 from ..errors import Depth2ImgError
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ def install_at_launch(add_flag: Callable[[argparse.ArgumentParser], None]) -> No
             return
         with _terminal() as stream:
             path, _yaml = install_pair(variant, folder, progress=ConsoleProgress(stream).show)
-        print(f"Depth2Img: {path.name} is in {path.parent}, verified.")
+        say(f"Depth2Img: {path.name} is in {path.parent}, verified.")
     except Depth2ImgError as error:
-        print(f"Depth2Img: {error} The WebUI starts without it, and then tries once more.")
+        say(f"Depth2Img: {error} The WebUI starts without it, and then tries once more.")
     except Exception:  # noqa: BLE001 - the host has to start
-        print("Depth2Img: the installation failed; the WebUI starts without it.", traceback.format_exc(), sep="\n")
+        say(f"Depth2Img: the installation failed; the WebUI starts without it.\n{traceback.format_exc()}")
 
 
 class ConsoleProgress:
@@ -73,14 +74,13 @@ class ConsoleProgress:
         line = f"Depth2Img: {progress}"
         finished = progress.done == progress.total
         if self._terminal is not None:
-            self._terminal.write(f"\r{line.ljust(self._width)}" + "\n" * finished)
-            self._terminal.flush()
+            say(f"\r{line.ljust(self._width)}", to=self._terminal, end="\n" if finished else "")
             self._width = 0 if finished else len(line)
             return
         step = (progress.phase, progress.done * 10 // progress.total if progress.total else 0)
         if step != self._shown:
             self._shown = step
-            print(line, flush=True)
+            say(line)
 
 
 def _host_arguments() -> list[str]:
@@ -89,7 +89,7 @@ def _host_arguments() -> list[str]:
         import psutil
     except ImportError:
         return []
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.Error, OSError):  # Windows has errors of its own for a parent that is gone
         for process in psutil.Process().parents():
             command = process.cmdline()
             for place, word in enumerate(command):
@@ -118,13 +118,17 @@ def _checkpoint_folder(flags: argparse.Namespace) -> Path:
 @contextlib.contextmanager
 def _terminal() -> Iterator[TextIO | None]:
     """The terminal the host was started in, or None."""
-    if sys.stdout.isatty():
-        yield sys.stdout
+    own = terminal()
+    if own is not None:
+        yield own
         return
     try:
         stream = open(_TERMINAL, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - a device, closed below
     except OSError:
         yield None
         return
-    with stream:
+    try:
         yield stream
+    finally:
+        with contextlib.suppress(OSError):  # its window may be gone, with the last words still in the buffer
+            stream.close()

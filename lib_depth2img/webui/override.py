@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..depth.conditioning import conditioning
@@ -39,10 +41,19 @@ class Generation:
     """
 
     def __init__(self, p: Any, request: Depth2ImgRequest) -> None:
-        self.p = p
+        # ``p`` holds this one. A circle of the two would keep the latents of a failed generation until somebody
+        # collects garbage, since the host calls no ``postprocess`` then.
+        self._p = weakref.ref(p)
         self.request = request
         self.depth_maps: list[DepthMap] = []
         self.sizes: list[tuple[int, int]] = []
+
+    @property
+    def p(self) -> Any:
+        """The ``p`` this is bound to."""
+        p = self._p()
+        assert p is not None, "who calls this holds p"
+        return p
 
     def image_conditioning(
         self, _source_image: Any, latent_image: Tensor, _image_mask: Any = None, _round_image_mask: bool = True
@@ -132,11 +143,14 @@ def refuse(p: Any, error: Depth2ImgError) -> None:
     The host swallows what a script's callback raises (scripts.py:823), but not what ``p.init`` raises.
     """
     unbind(p)
+    refused = weakref.ref(p)
+    anew = functools.partial(type(error), *error.args)  # one that was raised holds frames, and those hold ``p``
 
     def init(*_: Any) -> None:
-        unbind(p)
+        if (here := refused()) is not None:
+            unbind(here)
         with as_unprocessable():
-            raise error
+            raise anew()
 
     p.init = init
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import catalog, small_model
+from ..checkpoint.download import as_install_error
 from ..checkpoint.install import install, install_pair
 from ..errors import InstallError
+from ..replacing import replacing
 from . import host
 from .depth_stage import weights_file
 from .estimators import ESTIMATORS
@@ -49,6 +51,9 @@ class HostServices:
     def default_estimator(self) -> str:
         return host.settings().estimator
 
+    def init_picture(self, picture: Image.Image) -> Image.Image:
+        return host.init_picture(picture)
+
     def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
         queue: Any = contextlib.nullcontext() if self._in_queue else host.queue_lock()
         with queue:
@@ -63,12 +68,7 @@ class HostServices:
         return download_file(catalog.file_for(name), progress=progress, cancelled=cancelled)
 
     def add_trial_checkpoint(self) -> str:
-        folder = host.checkpoint_folder()
-        for source in (small_model.SMALL_CONFIG, small_model.SMALL_CHECKPOINT):
-            if not source.is_file():
-                raise InstallError(f"{source.name} is missing from the extension's folder; install the extension anew.")
-            if not (folder / source.name).exists():
-                _copy(source, folder)
+        _copy_all([small_model.SMALL_CONFIG, small_model.SMALL_CHECKPOINT], host.checkpoint_folder())
         host.refresh_checkpoints()
         return str(host.checkpoint_named(small_model.SMALL_CHECKPOINT.name).title)
 
@@ -82,7 +82,8 @@ def download_file(
         InstallError: it could not be brought in.
     """
     if file.variant:
-        path, _yaml = install_pair(file.variant, host.checkpoint_folder(), progress=progress, cancelled=cancelled)
+        folder, digest_of = host.checkpoint_folder(), host.checkpoint_sha256
+        path, _yaml = install_pair(file.variant, folder, progress=progress, cancelled=cancelled, digest_of=digest_of)
         host.refresh_checkpoints()
         return f"{path.name} is in {path.parent}, verified. Choose it as the checkpoint."
     path = install(file, host.midas_folder(), progress=progress, cancelled=cancelled)
@@ -106,9 +107,37 @@ def _download(file: catalog.CatalogFile) -> Download:
     )
 
 
-def _copy(source: Any, folder: Any) -> None:
-    try:
+def _copy_all(sources: Sequence[Path], folder: Path) -> None:
+    """Copy files of the extension's, each complete or not at all, and none where one of the names is another's.
+
+    Raises:
+        InstallError: a file is missing here, another file has its name there, or the folder cannot be written to.
+    """
+    for source in sources:
+        if not source.is_file():
+            raise InstallError(f"{source.name} is missing from the extension's folder; install the extension anew.")
+    with as_install_error(folder, remedy="See that it can be, or choose another folder with --ckpt-dir."):
+        missing = [source for source in sources if not _is_there(source, folder / source.name)]
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, folder / source.name)
-    except OSError as error:
-        raise InstallError(f"{source.name} cannot be copied to {folder}: {error.strerror}.") from error
+        for source in missing:
+            with replacing(folder / source.name) as part:
+                part.write_bytes(source.read_bytes())
+
+
+def _is_there(source: Path, target: Path) -> bool:
+    """Whether `target` is a copy of `source`; no where it is absent, or half a copy, which an older version may leave.
+
+    Raises:
+        InstallError: it is neither.
+    """
+    if not target.exists():
+        return False
+    ours = source.read_bytes()
+    with target.open("rb") as file:
+        there = file.read(len(ours) + 1)
+    if not ours.startswith(there):
+        raise InstallError(
+            f"{target} is already there but is another file, expected {source.name} of this version of the extension. "
+            "Move it away and try again."
+        )
+    return there == ours

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -117,33 +119,39 @@ class _Handlers:
             png = encode_png(request.adjustments.apply(depth_map).scaled().resized(size), bits=16)
         except Depth2ImgError as error:
             return gr.update(visible=False), markup.error_line(error)
-        path = Path(tempfile.mkdtemp(prefix="depth2img-")) / "depth-map.png"
-        path.write_bytes(png)
-        return gr.update(value=str(path), visible=True), gr.update()
+        return gr.update(value=str(_downloadable(png)), visible=True), gr.update()
 
     def _depth_map(self, values: Sequence[Any]) -> tuple[Depth2ImgRequest, DepthMap, tuple[int, int]]:
         """The request, its depth map before the sliders, and the (width, height) it is for."""
         request = Depth2ImgRequest.from_panel(values[: len(PANEL_ORDER)])
-        content = request.image.content if request.image else _open_picture(values[len(PANEL_ORDER) :])
+        if request.image is None:
+            content = self._services.init_picture(_open_picture(values[len(PANEL_ORDER) :]))
+        else:
+            content = request.image.content
         if isinstance(content, DepthMap):
             return request, content, content.size
         return request, self._services.estimate(content, request.estimator), content.size
 
 
+@functools.lru_cache(maxsize=1)
+def _downloads() -> tempfile.TemporaryDirectory[str]:
+    """The folder of this process for what is downloaded; gone when it ends."""
+    return tempfile.TemporaryDirectory(prefix="depth2img-", ignore_cleanup_errors=True)
+
+
+def _downloadable(png: bytes) -> Path:
+    """A file that holds ``png``, the same for the same map however often it is asked for."""
+    folder = Path(_downloads().name, hashlib.sha256(png).hexdigest()[:16])
+    folder.mkdir(exist_ok=True)
+    path = folder / "depth-map.png"
+    path.write_bytes(png)
+    return path
+
+
 def _open_picture(init_images: Sequence[Any]) -> Image.Image:
-    """The init image of the open tab as RGB. Raises: RequestError when there is none."""
+    """The init image of the open tab, as its widget has it. Raises: RequestError when there is none."""
     for value in init_images:
-        picture = value["image"] if isinstance(value, dict) else value  # a dict with the mask from tool="sketch"
+        picture: Image.Image | None = value["image"] if isinstance(value, dict) else value  # a dict from tool="sketch"
         if picture is not None:
-            return _on_white(picture)
+            return picture
     raise RequestError("There is no init image in the open tab. Choose one, or another source of depth above.")
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    """As the host does before it encodes the picture (modules/images.py:842-851)."""
-    from PIL import Image
-
-    if picture.mode != "RGBA":
-        return picture.convert("RGB")
-    background = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(background, picture).convert("RGB")

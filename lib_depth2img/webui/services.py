@@ -56,6 +56,9 @@ class PanelServices(Protocol):
     def default_estimator(self) -> str:
         """The estimator the settings page names."""
 
+    def init_picture(self, picture: Image.Image) -> Image.Image:
+        """A picture of the tab, of any mode, as a generation would begin from it: RGB, turned, without transparency."""
+
     def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
         """The depth of an RGB picture, from the cache where it was seen before; waits behind a running generation."""
 

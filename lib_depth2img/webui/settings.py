@@ -51,7 +51,7 @@ def _options(folders_visible: bool) -> dict[str, _Option]:
         ),
         "precision": _Option(
             "Precision of estimators other than the checkpoint's own",
-            "auto: float16 on a GPU, float32 on a CPU",
+            "auto: float16 on CUDA, but float32 under --no-half; float32 on other devices",
             "Dropdown",
             {"choices": ["auto", "float32", "bfloat16", "float16"]},
         ),

@@ -16,7 +16,8 @@ class Served:
     """One file and how it is served.
 
     statuses: answered in turn to GETs of the bytes, before the file is. cuts: after how many bytes each GET is cut off,
-    in turn. head_status: of the hub's metadata. announced_*: lies in the metadata. length: lie in Content-Length.
+    in turn. head_status: of the hub's metadata. announced_*: lies in the metadata. length: lie in Content-Length;
+    unmeasured: none is sent, and the end of the connection is the end of the file.
     """
 
     body: bytes
@@ -26,6 +27,7 @@ class Served:
     announced_size: int | None = None
     announced_sha256: str | None = None
     length: int | None = None
+    unmeasured: bool = False
     ignores_range: bool = False
     wrong_range: bool = False
     stall_after: int | None = None
@@ -131,7 +133,10 @@ class _Handler(BaseHTTPRequestHandler):
         if start:
             begin = 0 if served.wrong_range else start
             self.send_header("Content-Range", f"bytes {begin}-{len(served.body) - 1}/{len(served.body)}")
-        self.send_header("Content-Length", str(len(body) if served.length is None else served.length))
+        if served.unmeasured:
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(len(body) if served.length is None else served.length))
         self.end_headers()
         if self.command == "GET":
             self._send_body(served, body[: served.cuts.pop(0)] if served.cuts else body)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -12,8 +14,9 @@ from lib_depth2img.checkpoint.catalog import HubSource, UrlSource
 from lib_depth2img.checkpoint.install import Progress, install, install_pair, pair_installed, sha256_of
 from lib_depth2img.cli import main
 from lib_depth2img.commands import install as command
-from lib_depth2img.errors import InstallError
+from lib_depth2img.errors import InstallCancelled, InstallError
 from tests.checkpoint.hub import Hub, Served
+from tests.checkpoint.installing import REPO
 
 
 def test_a_file_is_downloaded_verified_and_named(hub, catalogued, body, tmp_path):
@@ -142,10 +145,12 @@ def test_the_next_source_is_tried(hub, catalogued, body, tmp_path, bad, reason):
     if bad is not None:
         hub.serve("bad/repo", "model.ckpt", bad)
     sources = (HubSource("bad/repo", "model.ckpt"), HubSource("good/repo", "model.ckpt"))
-    with pytest.raises(InstallError, match=reason):
+    with pytest.raises(InstallError, match=rf"bad/repo: model\.ckpt \([^;]*({reason})"):
         install(catalogued(*sources), tmp_path)
     hub.serve("good/repo", "model.ckpt", Served(body))
+    hub.log.clear()
     assert install(catalogued(*sources), tmp_path).read_bytes() == body
+    assert hub.log[0][1].startswith("/bad/repo/")
 
 
 def test_a_wrong_file_is_not_downloaded_when_the_hub_says_so_itself(hub, catalogued, tmp_path):
@@ -247,6 +252,25 @@ def test_a_part_longer_than_the_file_is_started_anew(hub, catalogued, body, tmp_
         path.unlink()
 
 
+@pytest.mark.parametrize("nbytes", [3_000_000, None])  # with no size known, the server's 416 tells
+def test_a_part_that_is_complete_is_not_fetched_anew(hub, catalogued, body, tmp_path, nbytes):
+    hub.files["/model.ckpt"] = Served(body)
+    file = catalogued(UrlSource(f"{hub.url}/model.ckpt"), nbytes=nbytes)
+    (tmp_path / f"model.ckpt.{file.sha256[:8]}.part").write_bytes(body)
+    assert install(file, tmp_path).read_bytes() == body
+    assert hub.ranges() == ([] if nbytes else [f"bytes={len(body)}-"])
+    assert hub.bytes_sent == 0
+
+
+def test_a_body_without_a_length_that_does_not_end_is_left(hub, catalogued, body, tmp_path):
+    hub.files["/model.ckpt"] = Served(body + b"and more", unmeasured=True)
+    with pytest.raises(InstallError, match=r"it sends more than the 3,000,000 bytes it announced"):
+        install(catalogued(UrlSource(f"{hub.url}/model.ckpt")), tmp_path)
+    assert not (tmp_path / "model.ckpt").exists()
+    hub.files["/model.ckpt"] = Served(body, unmeasured=True)
+    assert install(catalogued(UrlSource(f"{hub.url}/model.ckpt")), tmp_path).read_bytes() == body
+
+
 def test_wrong_bytes_of_an_earlier_run_are_fetched_anew_from_the_same_source(hub, catalogued, body, tmp_path):
     hub.serve("some/repo", "model.ckpt", Served(body))
     (tmp_path / f"model.ckpt.{catalogued().sha256[:8]}.part").write_bytes(b"x" * 1000)
@@ -257,6 +281,27 @@ def test_wrong_bytes_of_an_earlier_run_are_fetched_anew_from_the_same_source(hub
 def test_sha256_is_the_files(tmp_path, body):
     (tmp_path / "x").write_bytes(body)
     assert sha256_of(tmp_path / "x") == hashlib.sha256(body).hexdigest()
+
+
+def test_what_was_verified_before_need_not_be_read(hub, catalogued, body, tmp_path):
+    notes: dict[str, str] = {}
+    computed: list[str] = []
+
+    def digest_of(path, compute):
+        if path.name not in notes:
+            notes[path.name] = compute()
+            computed.append(notes[path.name])
+        return notes[path.name]
+
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    path = install(catalogued(), tmp_path, digest_of=digest_of)
+    assert notes == {"model.ckpt": catalogued().sha256}, "what was just verified is noted under its name"
+    path.write_bytes(bytes(len(body)))  # of the same size: only who reads it can tell
+    assert install(catalogued(), tmp_path, digest_of=digest_of) == path
+    assert len(computed) == 1
+    notes.clear()
+    with pytest.raises(InstallError, match="is another file"):
+        install(catalogued(), tmp_path, digest_of=digest_of)
 
 
 def test_the_yaml_of_the_pair_comes_even_when_the_checkpoint_does_not(hub, tmp_path):
@@ -285,3 +330,24 @@ def test_install_pair_keeps_a_yaml_that_is_there(hub, tmp_path):
     with pytest.raises(InstallError):
         install_pair("ckpt", tmp_path)
     assert yaml.read_text() == "mine: true\n"
+
+
+def test_a_yaml_is_there_whole_or_not_at_all(tmp_path):
+    """The system stops the writing after 100 bytes, as a full disk does."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "from lib_depth2img.checkpoint.install import install_pair\n"
+        "from lib_depth2img.errors import InstallError\n"
+        "try: install_pair('fp16', sys.argv[1])\n"
+        "except InstallError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True)
+    assert "takes no file that large" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_pair_honours_cancel(hub, tmp_path):
+    with pytest.raises(InstallCancelled):
+        install_pair("fp16", tmp_path, cancelled=lambda: True)
+    assert hub.log == []

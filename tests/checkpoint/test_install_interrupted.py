@@ -9,11 +9,15 @@ import threading
 import time
 from collections import namedtuple
 from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from lib_depth2img import replacing
 from lib_depth2img.checkpoint import download
-from lib_depth2img.checkpoint.install import Progress, install
+from lib_depth2img.checkpoint import install as installing
+from lib_depth2img.checkpoint.install import Progress, install, pair_installed
 from lib_depth2img.errors import InstallCancelled, InstallError
 from tests.checkpoint.hub import Served
 from tests.checkpoint.installing import child, part_of, wait_until
@@ -166,3 +170,94 @@ def test_a_folder_that_is_a_file_is_refused(hub, catalogued, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InstallError, match="cannot be made"):
         install(catalogued(), tmp_path / "file" / "folder")
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """As on Windows: so many attempts to "replace" or "unlink" the download find it held by another program."""
+
+    def hold(action: str, times: float) -> SimpleNamespace:
+        original, holder = getattr(Path, action), SimpleNamespace(times=times, attempts=0)
+
+        def attempt(path, *others, **options):
+            if path.suffix == ".part":
+                holder.attempts += 1
+                if holder.attempts <= holder.times:
+                    raise PermissionError(errno.EACCES, "The process cannot access the file", str(path))
+            return original(path, *others, **options)
+
+        monkeypatch.setattr(Path, action, attempt)
+        return holder
+
+    monkeypatch.setattr(replacing, "HELD_POLL", 0.01)
+    return hold
+
+
+def test_a_file_that_a_scanner_holds_for_a_moment_is_waited_for(hub, catalogued, body, tmp_path, held):
+    scanner = held("replace", times=3)
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    assert install(catalogued(), tmp_path).read_bytes() == body
+    assert scanner.attempts == 4
+
+
+def test_a_file_that_stays_held_is_told_and_the_next_time_only_named(
+    hub, catalogued, body, tmp_path, held, monkeypatch
+):
+    monkeypatch.setattr(replacing, "HELD_SECONDS", 0.05)
+    scanner = held("replace", times=float("inf"))
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    with pytest.raises(InstallError, match="is complete and verified, but cannot be renamed") as caught:
+        install(catalogued(), tmp_path)
+    assert "another program holds it" in str(caught.value)
+    assert "nothing is downloaded anew" in str(caught.value)
+    assert part_of(tmp_path).read_bytes() == body
+    scanner.times = 0
+    assert install(catalogued(), tmp_path).read_bytes() == body
+    assert hub.bytes_sent == len(body)
+
+
+def test_waiting_for_a_held_file_can_be_cancelled(hub, catalogued, body, tmp_path, held):
+    scanner = held("replace", times=float("inf"))
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    with pytest.raises(InstallCancelled):
+        install(catalogued(), tmp_path, cancelled=lambda: scanner.attempts > 0)
+    assert part_of(tmp_path).read_bytes() == body
+
+
+def test_wrong_bytes_that_are_held_for_a_moment_are_removed_all_the_same(hub, catalogued, body, tmp_path, held):
+    scanner = held("unlink", times=2)
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    (tmp_path / f"model.ckpt.{catalogued().sha256[:8]}.part").write_bytes(b"x" * 1000)
+    assert install(catalogued(), tmp_path).read_bytes() == body
+    assert scanner.attempts == 3
+
+
+class TestWhatTheSystemRefusesIsOneSentence:
+    def test_a_name_it_does_not_take(self, hub, catalogued, tmp_path):
+        with pytest.raises(InstallError, match="File name too long"):
+            install(catalogued(), tmp_path / ("x" * 300))
+        assert pair_installed(tmp_path / ("x" * 300)) is None
+
+    def test_a_folder_of_the_name(self, hub, catalogued, tmp_path):
+        (tmp_path / "model.ckpt").mkdir()
+        with pytest.raises(InstallError, match="Is a directory"):
+            install(catalogued(nbytes=None), tmp_path)
+
+    def test_a_disk_that_does_not_tell_its_room(self, hub, catalogued, body, tmp_path, monkeypatch):
+        def refuse(_):
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(shutil, "disk_usage", refuse)
+        hub.serve("some/repo", "model.ckpt", Served(body))
+        with pytest.raises(InstallError, match=r"model\.ckpt cannot be read or written: Input/output error\. Choose"):
+            install(catalogued(), tmp_path)
+
+    def test_a_download_that_cannot_be_read_back(self, hub, catalogued, body, tmp_path, monkeypatch):
+        def refuse(*_):
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(installing, "sha256_of", refuse)
+        hub.serve("some/repo", "model.ckpt", Served(body))
+        with pytest.raises(InstallError, match="Input/output error"):
+            install(catalogued(), tmp_path)
+        assert part_of(tmp_path).stat().st_size == len(body)

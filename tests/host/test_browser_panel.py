@@ -72,6 +72,37 @@ def test_the_estimate_can_be_downloaded_in_16_bits(page: Page, webui: WebUI, pic
     assert np.abs(65535 - saved - np.asarray(decode(reply["depth_map"])).astype(int)).max() <= 1
 
 
+@pytest.mark.parametrize("tab", ["img2img", "Inpaint", "Inpaint upload"])
+def test_a_generation_after_the_preview_of_a_transparent_picture_estimates_nothing_anew(
+    page: Page, webui: WebUI, unseen: Image.Image, tmp_path: Path, tab: str
+):
+    """Over the host's background colour, which is not white: other pixels would be another picture to the cache."""
+    webui.post("/sdapi/v1/options", img2img_background_color="#3060a0")
+    unseen.putalpha(Image.linear_gradient("L").resize(unseen.size))
+    unseen.save(tmp_path / "transparent.png")
+    widget = {"img2img": "img2img_image", "Inpaint": "img2maskimg", "Inpaint upload": "img_inpaint_base"}[tab]
+    page.tab("mode_img2img", tab)
+    page.until(lambda: page.seen(f"#{widget}"))
+    page.upload(widget, tmp_path / "transparent.png")
+    page.until(lambda: page.all(f"#{widget} img, #{widget} canvas"))
+    if tab == "Inpaint upload":
+        page.upload("img_inpaint_mask", tmp_path / "transparent.png")
+        page.until(lambda: page.all("#img_inpaint_mask img"))
+    small_and_quick(page)
+    webui.post("/probe/reset")
+    try:
+        page.press("#depth2img_preview_button")
+        page.until(lambda: "Far" in page.text("#depth2img_preview .depth2img-numbers"))
+        assert webui.records()["depth_inputs"] == 1
+        page.press("#img2img_generate")
+        page.until(lambda: shown_in(page, "img2img_gallery"))
+        seen = webui.records()
+        assert seen["unet_calls"] > 0
+        assert seen["depth_inputs"] == 1
+    finally:
+        webui.post("/sdapi/v1/options", img2img_background_color="#ffffff")
+
+
 def deep_edge(path: Path) -> Path:
     """A depth map of 16 bits, far on the left and near on the right, that 8 bits would make flat."""
     values = np.full((128, 128), 32768, np.uint16)

@@ -66,6 +66,28 @@ def test_unload_and_reload(webui: WebUI, photograph: Image.Image) -> None:
     assert webui.img2img(photograph).status_code == 200
 
 
+def test_a_preview_after_unload_and_no_memory_of_it_after(webui: WebUI, unseen: Image.Image) -> None:
+    assert webui.post("/sdapi/v1/unload-checkpoint").status_code == 200
+    assert estimated(webui, unseen).std() > 0
+    assert webui.post("/sdapi/v1/reload-checkpoint").status_code == 200
+    assert webui.img2img(unseen).status_code == 200
+
+
+def test_the_loaded_checkpoints_file_may_go(webui: WebUI, photograph: Image.Image, unseen: Image.Image) -> None:
+    """A network drive that is gone; what was estimated before is known, and what was not is estimated."""
+    file = webui.data / "models" / "Stable-diffusion" / DEPTH
+    assert webui.img2img(photograph).status_code == 200
+    wanted = webui.records()["concat"]
+    file.rename(file.with_suffix(".aside"))
+    try:
+        for picture in (photograph, unseen):
+            assert webui.img2img(picture).status_code == 200
+        assert webui.img2img(photograph).status_code == 200
+        assert np.array_equal(webui.records()["concat"], wanted)
+    finally:
+        file.with_suffix(".aside").rename(file)
+
+
 @pytest.mark.parametrize(
     ("flags", "settings"),
     [

@@ -44,6 +44,23 @@ def test_conditioning_is_that_of_the_standalone_road(small: WebUI, model, photog
     assert np.abs(theirs - ours).max() < 0.01
 
 
+def test_tiling_makes_the_picture_seamless_and_leaves_the_depth_alone(small: WebUI, unseen: Image.Image) -> None:
+    """The host makes layers of exactly ``nn.Conv2d`` circular (sd_hijack.py:317), and this network is made of them."""
+    small.post("/sdapi/v1/options", depth2img_cache_megabytes=0)
+    try:
+        concats, pictures = [], []
+        for tiling in (False, True):
+            reply = small.img2img(unseen, tiling=tiling, steps=4)
+            assert reply.status_code == 200, reply.text
+            assert small.records()["depth_inputs"] == 1
+            concats.append(small.records()["concat"])
+            pictures.append(np.asarray(decode(reply.json()["images"][0]).convert("RGB"), np.float32))
+        assert np.abs(pictures[0] - pictures[1]).max() > 2, "the feature is not on"
+        assert np.array_equal(*concats)
+    finally:
+        small.post("/sdapi/v1/options", depth2img_cache_megabytes=256)
+
+
 def test_a_depth_map_decides_the_composition_and_the_prompt_the_colour(small: WebUI, model, scenes) -> None:
     agreements, right = [], []
     for scene in scenes:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from lib_depth2img import DepthEstimator, DepthMap
-from lib_depth2img.errors import EstimatorError, TensorFileError, WeightsError
+from lib_depth2img.errors import DeviceError, EstimatorError, TensorFileError, WeightsError
 from lib_depth2img.midas.cache import DepthCache
 from lib_depth2img.midas.presets import PRESETS
 from lib_depth2img.midas.stage import DepthStage
@@ -44,7 +46,7 @@ def stage() -> Brightness:
 
 @pytest.fixture
 def estimator(stage: Brightness) -> DepthEstimator:
-    return DepthEstimator.around(lambda: stage, key="brightness")
+    return DepthEstimator.around(lambda: nullcontext(stage), key="brightness")
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +87,25 @@ def test_pictures_seen_before_come_from_the_cache(estimator, stage):
 
 def test_a_shared_cache_keeps_estimators_apart(stage):
     cache = DepthCache()
-    first = DepthEstimator.around(lambda: stage, key="one", cache=cache)
-    other_weights = DepthEstimator.around(lambda: stage, key="two", cache=cache)
-    other_preset = DepthEstimator.around(lambda: stage, key="one", preset="midas_v21", cache=cache)
-    same = DepthEstimator.around(lambda: stage, key="one", cache=cache)
+    first = DepthEstimator.around(lambda: nullcontext(stage), key="one", cache=cache)
+    other_weights = DepthEstimator.around(lambda: nullcontext(stage), key="two", cache=cache)
+    other_preset = DepthEstimator.around(lambda: nullcontext(stage), key="one", preset="midas_v21", cache=cache)
+    same = DepthEstimator.around(lambda: nullcontext(stage), key="one", cache=cache)
     for estimator in (first, other_weights, other_preset, same):
         estimator.estimate([grey(9)])
     assert len(stage.passes) == 3
+
+
+def test_two_files_of_weights_share_a_cache_and_no_maps(random_network, tmp_path):
+    """Also when the second has taken the first one's place."""
+    cache, maps, last = DepthCache(), [], "scratch.output_conv.4.bias"
+    weights = random_network(SMALL).state_dict()
+    for name, brought_nearer in (("one.pt", 0.0), ("two.pt", 500.0), ("one.pt", 1000.0)):
+        torch.save({**weights, last: weights[last] + brought_nearer}, tmp_path / name)
+        os.utime(tmp_path / name, ns=(len(maps), len(maps)))
+        maps += DepthEstimator(SMALL, weights=tmp_path / name, cache=cache).estimate([grey(9)])
+    assert len(cache) == 3
+    assert len({depth_map.digest for depth_map in maps}) == 3
 
 
 def test_the_cache_is_bounded_and_forgets_the_oldest():
@@ -118,7 +132,7 @@ def test_threads_share_one_estimate_and_disturb_none(stage):
         started.wait()
         return float(estimator.estimate([grey(level)])[0].values.mean())
 
-    estimator = DepthEstimator.around(lambda: stage, key="threads")
+    estimator = DepthEstimator.around(lambda: nullcontext(stage), key="threads")
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(estimate, [10, 20, 30, 40] * 2))
     assert len(stage.passes) == 4
@@ -163,7 +177,7 @@ def test_nothing_of_a_borrowed_module_is_kept(photograph):
     stage = Brightness()
     gone = weakref.ref(stage)
     holder = {"stage": stage}
-    estimator = DepthEstimator.around(lambda: holder["stage"], key="borrowed")
+    estimator = DepthEstimator.around(lambda: nullcontext(holder["stage"]), key="borrowed")
     estimator.estimate([photograph])
     holder["stage"] = Brightness()
     del stage
@@ -177,7 +191,7 @@ def test_a_borrowed_module_is_called_as_one_so_that_hooks_run_and_gets_its_own_d
     """lowvram moves the depth stage by a hook on the module (modules/lowvram.py:138); half() makes it float16."""
     seen = []
     stage.bfloat16().register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
-    (depth_map,) = DepthEstimator.around(lambda: stage, key="half").estimate([grey(255)])
+    (depth_map,) = DepthEstimator.around(lambda: nullcontext(stage), key="half").estimate([grey(255)])
     assert seen == [torch.bfloat16]
     assert depth_map.values.dtype == np.float32
 
@@ -216,7 +230,7 @@ def test_bfloat16_gives_nearly_the_same_map(random_network, photograph):
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (640, 16), (16, 640), (8, 4000), (20000, 500)])
 @pytest.mark.parametrize("preset", ["dpt_hybrid", SMALL])
 def test_extreme_shapes_work(size, preset, stage):
-    estimator = DepthEstimator.around(lambda: stage, key="shapes", preset=preset)
+    estimator = DepthEstimator.around(lambda: nullcontext(stage), key="shapes", preset=preset)
     (depth_map,) = estimator.estimate([grey(255, size)])
     ((_, _, height, width),) = stage.passes
     assert height % 32 == width % 32 == 0
@@ -251,7 +265,7 @@ def test_what_is_no_picture_is_refused(estimator, picture, said):
     ],
 )
 def test_options_that_cannot_be_are_refused_at_once(options, said):
-    with pytest.raises(EstimatorError, match=said):
+    with pytest.raises((DeviceError, EstimatorError), match=said):
         DepthEstimator(**{"weights": {}, **options})
 
 
@@ -270,7 +284,9 @@ def test_out_of_memory_is_said_in_plain_words(estimator, stage):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     stage.register_forward_pre_hook(full)
-    with pytest.raises(EstimatorError, match="not enough memory left for depth estimation at 384x384"):
+    with pytest.raises(
+        EstimatorError, match="Not enough memory is left for depth estimation by MiDaS DPT-Hybrid at 384x384"
+    ):
         estimator.estimate([grey(3)])
 
 

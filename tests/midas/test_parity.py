@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import cv2
 import geffnet
 import numpy as np
@@ -93,7 +95,7 @@ def test_conditioning_from_a_picture_is_the_hosts(size, random_network, photogra
     theirs.model = stage.model
     picture = cv2.resize(photograph, size)
 
-    estimator = DepthEstimator.around(lambda: stage, key="random")
+    estimator = DepthEstimator.around(lambda: nullcontext(stage), key="random")
     (depth_map,) = estimator.estimate([picture])
     got = conditioning(depth_map, place(size, size), batch_size=2)
 
@@ -123,7 +125,7 @@ def test_a_large_photograph_is_seen_as_the_host_shows_it_at_the_models_size(size
     expected = AddMiDaS(model_type="dpt_hybrid")(sample)["midas_in"]
 
     stage = _Seen()
-    DepthEstimator.around(lambda: stage, key="seen").estimate([picture])
+    DepthEstimator.around(lambda: nullcontext(stage), key="seen").estimate([picture])
     got = stage.x[0].numpy()
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() <= 1e-5

@@ -21,7 +21,7 @@ from lib_depth2img.standalone import generate as road
 from lib_depth2img.standalone.agreement import rank_correlation
 from lib_depth2img.standalone.contact_sheet import STRENGTHS, contact_sheet, stacked
 from lib_depth2img.standalone.generate import estimate_depth, generate
-from lib_depth2img.standalone.loading import checked_device, load_model
+from lib_depth2img.standalone.loading import load_model
 from lib_depth2img.standalone.pictures import default_size, from_tensor, placed, placement, to_tensor
 from lib_depth2img.standalone.settings import Settings
 
@@ -98,7 +98,7 @@ def test_running_out_of_memory_is_said_in_plain_words(model, unseen, monkeypatch
     def full(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 64 bytes")
 
-    monkeypatch.setattr(model, "decode_first_stage", full, raising=False)
+    monkeypatch.setattr(model, "decode_first_stage", full)
     with pytest.raises(RequestError, match=r"Not enough memory for 1 x 64x64.*--batch-size"):
         generate(model, unseen.picture, unseen.depth_map, QUICK)
 
@@ -107,7 +107,7 @@ def test_other_errors_of_torch_are_not_called_a_lack_of_memory(model, unseen, mo
     def broken(*_: object) -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(model, "decode_first_stage", broken, raising=False)
+    monkeypatch.setattr(model, "decode_first_stage", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         generate(model, unseen.picture, unseen.depth_map, QUICK)
 
@@ -219,9 +219,27 @@ def test_a_fine_tune_without_a_depth_stage_still_takes_a_map(tmp_path, tensors, 
     assert len(generate(model, unseen.picture, unseen.depth_map, QUICK)) == 1
 
 
-def test_a_device_that_is_not_there_is_refused_by_name() -> None:
-    with pytest.raises(RequestError, match=r"--device nowhere cannot be used here"):
-        checked_device("nowhere")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--device", "nowhere"), "'nowhere' is no device; expected cpu, cuda"),
+        (("--device", "mps"), "finds no mps device"),
+        (("--precision", "float16"), "float16 does not run on a CPU; use bfloat16, which does, or float32."),
+    ],
+)
+def test_what_the_machine_cannot_do_is_refused_before_the_checkpoint_is_read(
+    options, said, tmp_path, unseen, checkpoint, monkeypatch, capsys
+) -> None:
+    from lib_depth2img.cli import main
+    from lib_depth2img.standalone import loading
+
+    unseen.picture.save(tmp_path / "in.png")
+    arguments = ["img2img", str(tmp_path / "in.png"), "--prompt", "a ball", "-o", str(tmp_path / "out.png")]
+    monkeypatch.setattr(loading, "load_model", lambda *_, **__: pytest.fail("the checkpoint was read"))
+    assert main([*arguments, "--checkpoint", str(checkpoint), *options]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
 
 
 def test_registering_the_architecture_twice_is_registering_it_once() -> None:

@@ -31,6 +31,9 @@ _PICTURES = {
 }
 """The host's picture widgets by tab: element id and tool (modules/ui.py:540-563)."""
 
+BACKGROUND = "#336699"
+"""What the stub lays under what is transparent."""
+
 
 @dataclass
 class StubServices:
@@ -57,6 +60,12 @@ class StubServices:
 
     def default_estimator(self) -> str:
         return "checkpoint"
+
+    def init_picture(self, picture: Image.Image) -> Image.Image:
+        """As the host does, over another colour than white (modules/images.py:841, img2img_background_color)."""
+        background = Image.new("RGBA", picture.size, BACKGROUND)
+        background.paste(picture, mask=picture if picture.mode == "RGBA" else None)
+        return background.convert("RGB")
 
     def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
         self.estimated.append(estimator)

@@ -131,3 +131,12 @@ def test_the_widgets_are_named_as_process_takes_them_and_have_unique_labels():
 def test_order_is_after_the_hosts_scripts():
     hosts = {"Upscale": 1000, "GFPGAN": 2000, "CodeFormer": 3000, "Caption": 4040}  # scripts/postprocessing_*.py
     assert max(hosts.values()) < extras.ORDER
+
+
+def test_what_is_transparent_lies_on_white_as_everywhere_else():
+    """Not on what an editor left under it: here black below, which the stub takes for far."""
+    clear = Image.new("RGBA", (64, 16), (0, 0, 0, 0))
+    clear.paste((128, 128, 128, 255), (0, 0, 32, 16))
+    pp = PostprocessedImage(clear)
+    extras.process(StubServices(), pp, deep=True, enable=True)
+    assert np.asarray(pp.image)[8, [0, -1]].tolist() == [0, 65535]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import html
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.webui.preview import SIDE, PreviewMap, render
 
 AS_IT_IS = Adjustments()
+ROOT = Path(__file__).parents[2]
 
 
 def ramp(width: int = 256, height: int = 64, *, unit: bool = True) -> DepthMap:
@@ -167,3 +172,21 @@ def test_moving_a_slider_is_cheap(blur):
     start = time.perf_counter()
     render(preview_map, Adjustments(far=0.1, near=0.8, gamma=1.3, blur=blur, invert=True)).to_html()
     assert time.perf_counter() - start < 1.0
+
+
+def test_downloads_of_one_map_are_one_file_and_nothing_stays_behind(tmp_path: Path):
+    code = (
+        "import sys, warnings; warnings.simplefilter('ignore')\n"
+        "from lib_depth2img.webui.preview_ui import _downloadable\n"
+        "paths = [_downloadable(data) for data in (b'one', b'two', b'one')]\n"
+        "assert [path.read_bytes() for path in paths] == [b'one', b'two', b'one']\n"
+        "assert {path.name for path in paths} == {'depth-map.png'}\n"
+        "print(len(set(paths)))\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "TEMP": str(tmp_path), "GRADIO_ANALYTICS_ENABLED": "False"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("depth2img")] == []

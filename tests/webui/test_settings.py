@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from lib_depth2img.midas.estimator import PRECISIONS
+from lib_depth2img.devices import PRECISIONS
 from lib_depth2img.webui import settings
 from lib_depth2img.webui.settings import Settings, read_settings
 

@@ -5,8 +5,7 @@ the weight is the same tensor with the same content. What is derived is no param
 loaded or moved. When somebody moves or casts the weight (a model switch, lowvram, ``half()``) it is let go at once, so
 that no memory stays behind on the device, and made again on the next use.
 
-All of them are subclasses of ``nn.Conv2d`` with its state-dict keys. The host's "Tiling" option turns layers whose
-type is *exactly* ``nn.Conv2d`` circular, which a depth estimate must not be; these stay as they are.
+All of them are subclasses of ``nn.Conv2d`` with its state-dict keys.
 """
 
 from __future__ import annotations
@@ -19,11 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Conv2d", "FoldedStdConv2d", "WinogradConv2d", "fold_std_convs"]
+from ...devices import fast_memory_format
 
-
-class Conv2d(nn.Conv2d):
-    """``nn.Conv2d`` under a type of its own; see above."""
+__all__ = ["FoldedStdConv2d", "WinogradConv2d", "fold_std_convs"]
 
 
 class _DerivedWeightConv2d(nn.Conv2d):
@@ -48,9 +45,12 @@ class _DerivedWeightConv2d(nn.Conv2d):
         version = None if weight.is_inference() else weight._version
         return id(weight), weight.device, weight.dtype, weight.data_ptr(), version
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _DerivedWeightConv2d:
-        """Where ``to``, ``half`` and their like arrive; one that changes nothing keeps what is derived."""
-        super()._apply(fn, recurse)
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: bool, **kwargs: bool) -> _DerivedWeightConv2d:
+        """Where ``to``, ``half`` and their like arrive; one that changes nothing keeps what is derived.
+
+        What follows ``fn`` is ``recurse``, which torch has from 2.1 on.
+        """
+        super()._apply(fn, *args, **kwargs)
         if self._derived is not None and self._derived[0] != self._weight_state():
             self._derived = None
         return self
@@ -88,7 +88,7 @@ class FoldedStdConv2d(_DerivedWeightConv2d):
     def _derive(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         variance, mean = torch.var_mean(weight.float(), dim=(1, 2, 3), correction=0, keepdim=True)
         folded = ((weight.float() - mean) * torch.rsqrt(variance + self.eps)).to(dtype)
-        return folded.contiguous(memory_format=torch.channels_last)
+        return folded.contiguous(memory_format=fast_memory_format(weight.device))
 
     def _pad(self, x: Tensor) -> Tensor:
         rows, cols = (

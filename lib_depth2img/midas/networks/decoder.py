@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolutions import Conv2d, WinogradConv2d
+from .convolutions import WinogradConv2d
 
 __all__ = ["Decoder", "FeatureFusionBlock", "Head", "ResidualConvUnit"]
 
@@ -45,7 +45,7 @@ class FeatureFusionBlock(nn.Module):
 
     def __init__(self, features: int, out_features: int | None, *, skip_activated: bool = False) -> None:
         super().__init__()
-        self.out_conv = None if out_features is None else Conv2d(features, out_features, 1)
+        self.out_conv = None if out_features is None else nn.Conv2d(features, out_features, 1)
         self.resConfUnit1 = ResidualConvUnit(features, skip_activated=skip_activated)
         self.resConfUnit2 = ResidualConvUnit(features, skip_activated=skip_activated)
 
@@ -71,7 +71,7 @@ class Interpolate(nn.Module):
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=self.align_corners)
 
 
-class Conv2dFloat32(Conv2d):
+class Conv2dFloat32(nn.Conv2d):
     """Gives float32 whatever its weight's dtype: nearness goes into the thousands, where halves are whole steps."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class Head(nn.Sequential):
         super().__init__(
             WinogradConv2d(features, middle),
             Interpolate(align_corners=align_corners),
-            Conv2d(middle, 32, 3, padding=1),
+            nn.Conv2d(middle, 32, 3, padding=1),
             nn.ReLU(inplace=True),
             Conv2dFloat32(32, 1, 1),
             nn.ReLU(inplace=True),

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolutions import Conv2d, fold_std_convs
+from ...devices import fast_memory_format
+from .convolutions import fold_std_convs
 from .decoder import Decoder, Head
 
 __all__ = ["DPT", "dpt_hybrid", "dpt_large"]
@@ -49,7 +50,7 @@ class Reassemble(nn.Module):
     def __init__(self, width: int, channels: int, resample: nn.Module | None) -> None:
         super().__init__()
         self.add_module("0", ProjectReadout(width))
-        self.add_module("3", Conv2d(width, channels, 1))
+        self.add_module("3", nn.Conv2d(width, channels, 1))
         if resample is not None:
             self.add_module("4", resample)
 
@@ -131,7 +132,7 @@ class DPT(nn.Module):
         self.scratch = Decoder(channels, (WIDTH,) * 4, head=Head(WIDTH, WIDTH // 2, align_corners=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        nearness: Tensor = self.scratch(self.pretrained(x.contiguous(memory_format=torch.channels_last)))
+        nearness: Tensor = self.scratch(self.pretrained(x.contiguous(memory_format=fast_memory_format(x.device))))
         return nearness
 
 
@@ -147,7 +148,7 @@ def dpt_hybrid() -> DPT:
     """The depth stage of ``512-depth-ema``: 123 M parameters."""
     reassemble = (
         Reassemble(768, 768, None),
-        Reassemble(768, 768, Conv2d(768, 768, 3, stride=2, padding=1)),
+        Reassemble(768, 768, nn.Conv2d(768, 768, 3, stride=2, padding=1)),
     )
     encoder = Encoder(_vit("vit_base_r50_s16_384"), taps=(8, 11), reassemble=reassemble)
     return DPT(encoder, (256, 512, 768, 768))
@@ -159,7 +160,7 @@ def dpt_large() -> DPT:
         Reassemble(1024, 256, nn.ConvTranspose2d(256, 256, 4, stride=4)),
         Reassemble(1024, 512, nn.ConvTranspose2d(512, 512, 2, stride=2)),
         Reassemble(1024, 1024, None),
-        Reassemble(1024, 1024, Conv2d(1024, 1024, 3, stride=2, padding=1)),
+        Reassemble(1024, 1024, nn.Conv2d(1024, 1024, 3, stride=2, padding=1)),
     )
     encoder = Encoder(_vit("vit_large_patch16_384"), taps=(5, 11, 17, 23), reassemble=reassemble)
     return DPT(encoder, (256, 512, 1024, 1024))

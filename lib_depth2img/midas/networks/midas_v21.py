@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
+from ...devices import fast_memory_format
 from .decoder import Decoder, Head
 
 __all__ = ["MidasV21", "midas_v21", "midas_v21_small"]
@@ -44,7 +44,7 @@ class MidasV21(nn.Module):
         self.scratch = scratch
 
     def forward(self, x: Tensor) -> Tensor:
-        nearness: Tensor = self.scratch(self.pretrained(x.contiguous(memory_format=torch.channels_last)))
+        nearness: Tensor = self.scratch(self.pretrained(x.contiguous(memory_format=fast_memory_format(x.device))))
         return nearness
 
 

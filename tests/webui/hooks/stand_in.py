@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 LANCZOS = Image.Resampling.LANCZOS
 
@@ -152,7 +152,11 @@ def images_module() -> types.ModuleType:
         name = f"{basename}{number:05}-{details['seed']}{details['suffix']}.{details['extension']}"
         image.save(folder / name)
 
-    for function in (flatten, resize_image, split_grid, save_image):
+    def fix_image(image: Image.Image | None) -> Image.Image | None:
+        """modules/images.py:859-870; a palette with transparency for each colour becomes RGBA there too."""
+        return None if image is None else ImageOps.exif_transpose(image)
+
+    for function in (flatten, fix_image, resize_image, split_grid, save_image):
         setattr(module, function.__name__, function)
     return module
 
@@ -338,7 +342,7 @@ class Host:
         package = types.ModuleType("modules")
         for name in ("shared", "processing", "sd_models", "sd_models_config", "devices", "paths", "scripts"):
             setattr(package, name, types.ModuleType(f"modules.{name}"))
-        for name in ("call_queue", "img2img", "util", "script_callbacks"):
+        for name in ("cache", "call_queue", "img2img", "util", "script_callbacks"):
             setattr(package, name, types.ModuleType(f"modules.{name}"))
         package.patches, package.images = Patches(), images_module()
         self._fill(package)
@@ -354,7 +358,9 @@ class Host:
         package.shared.state = SimpleNamespace(textinfo=None)  # modules/shared_state.py:25
         package.paths.models_path = str(self.folder / "models")
         package.devices.device = torch.device("cpu")
+        package.devices.dtype = package.devices.dtype_inference = torch.float16  # modules/devices.py:121-124
         package.devices.torch_gc = lambda: None
+        package.cache.cache = defaultdict(dict).__getitem__  # modules/cache.py:56-78, kept on the disk there
         package.call_queue.queue_lock = threading.Lock()  # modules/call_queue.py:9, not reentrant either
         package.scripts.Script, package.scripts.AlwaysVisible = Script, object()
         package.scripts.scripts_data = []

@@ -67,11 +67,34 @@ def test_status(host: Host, client: TestClient) -> None:
     assert not ready["dpt_hybrid"]
 
 
+def test_no_reply_tells_where_the_hosts_folders_are(host: Host, client: TestClient) -> None:
+    picture = encoded(halves((64, 64)))
+    midas = host.folder / "models" / "midas"
+    asked = [{"image": picture, "estimator": "dpt_large"}, {"image": picture, "estimator": "midas_v21_small"}]
+    midas.mkdir(parents=True)
+    (midas / "midas_v21_small-70d6b9c8.pt").write_bytes(b"no weights")
+    replies = [client.get("/depth2img/status"), *(client.post("/depth2img/depth", json=each) for each in asked)]
+    assert [reply.status_code for reply in replies] == [200, 422, 422]
+    assert "are not in models/midas; install them" in replies[0].text
+    for reply in replies:
+        assert str(host.folder) not in reply.text
+        assert host.folder.name not in reply.text
+
+
 def test_status_while_nothing_is_loaded(host: Host, client: TestClient) -> None:
     host.load(None)
     status = client.get("/depth2img/status").json()
     assert status["checkpoint"] is None
     assert status["is_depth_model"] is False
+
+
+def test_depth_by_the_checkpoints_estimator_without_a_depth_model_is_refused(
+    host: Host, client: TestClient, plain_model: Any
+) -> None:
+    host.load(plain_model, host.folder / "plain.safetensors")
+    reply = client.post("/depth2img/depth", json={"image": encoded(halves((8, 8))), "estimator": "checkpoint"})
+    assert reply.status_code == 422
+    assert "plain.safetensors) is no depth model" in reply.json()["detail"]
 
 
 def test_depth_has_sixteen_bits_and_the_pictures_size(host: Host, client: TestClient) -> None:

@@ -19,6 +19,7 @@ from torch import nn
 
 from lib_depth2img.checkpoint.configuration import PAIR_YAML, beside, describes_depth_model
 from lib_depth2img.errors import EstimatorError, WeightsError
+from lib_depth2img.midas.networks.building import without_weights
 from lib_depth2img.midas.presets import PRESETS
 from lib_depth2img.webui import depth_stage
 from lib_depth2img.webui import host as facade
@@ -94,7 +95,8 @@ class TestWeights:
         stage = loaded(None).depth_model
         with pytest.raises(EstimatorError) as caught:
             stage(picture)
-        assert f"python -m lib_depth2img install --estimator {PRESET} --to {host.folder}" in str(caught.value)
+        assert f"python -m lib_depth2img install --estimator {PRESET} --to models/midas" in str(caught.value)
+        assert str(host.folder) not in str(caught.value), "it goes to API clients too"
 
     def test_of_another_network(self, host: Host, midas_file: Path, picture: torch.Tensor) -> None:
         torch.save({"pretrained.other": torch.zeros(3)}, midas_file)
@@ -179,15 +181,14 @@ class TestPatches:
         assert midas_api.MiDaSInference is original
 
 
-def sd2_depth_model(*, midas: bool = False, channels: int = 5, context_dim: int = 1024) -> dict[str, torch.Tensor]:
+def sd2_depth_model(*, midas: str | None = None, channels: int = 5, context_dim: int = 1024) -> dict[str, torch.Tensor]:
     """What of an SD2 checkpoint's names and shapes the decision hangs on."""
     shapes = {
         "model.diffusion_model.input_blocks.0.0.weight": (320, channels, 3, 3),
         "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, context_dim),
     }
     if midas:
-        with torch.device("meta"):
-            stage = PRESETS["dpt_hybrid"].build()
+        stage = without_weights(PRESETS[midas].build)
         shapes |= {f"depth_model.model.{name}": tuple(value.shape) for name, value in stage.state_dict().items()}
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
@@ -201,14 +202,21 @@ class TestYaml:
     def find(self, host: Host, state_dict: dict[str, torch.Tensor], info: Any) -> Any:
         return host.modules.sd_models_config.find_checkpoint_config(state_dict, info)
 
-    @pytest.mark.parametrize("midas", [True, False])
-    def test_is_written_beside_a_depth_model_that_has_none(
-        self, host: Host, info: SimpleNamespace, midas: bool
+    def test_of_a_depth_model_that_the_host_knows_is_the_hosts(self, host: Host, info: SimpleNamespace) -> None:
+        assert self.find(host, sd2_depth_model(midas="dpt_hybrid"), info) == "the host's guess"
+        assert not beside(info.filename).exists()
+
+    def test_of_a_depth_model_without_midas_comes_from_the_package(self, host: Host, info: SimpleNamespace) -> None:
+        assert self.find(host, sd2_depth_model(), info) == str(PAIR_YAML)
+        assert not beside(info.filename).exists()
+
+    def test_of_a_depth_model_with_another_network_is_written_beside_it(
+        self, host: Host, info: SimpleNamespace
     ) -> None:
-        found = self.find(host, sd2_depth_model(midas=midas), info)
+        found = self.find(host, sd2_depth_model(midas="dpt_large"), info)
         assert found == str(beside(info.filename))
-        assert describes_depth_model(Path(found))
-        assert Path(found).read_text() == PAIR_YAML.read_text()
+        assert describes_depth_model(Path(found), midas="dpt_large")
+        assert not describes_depth_model(Path(found), midas="dpt_hybrid")
 
     def test_that_fits_is_left_to_the_host(self, host: Host, info: SimpleNamespace) -> None:
         beside(info.filename).write_text(PAIR_YAML.read_text() + "# mine\n")
@@ -220,9 +228,12 @@ class TestYaml:
         assert self.find(host, sd2_depth_model(), info) == str(PAIR_YAML)
         assert beside(info.filename).read_text() == "model: {target: something.else}\n"
 
-    def test_that_cannot_be_written_comes_from_the_package(self, host: Host, info: SimpleNamespace) -> None:
+    def test_that_cannot_be_written_comes_from_the_package(
+        self, host: Host, info: SimpleNamespace, caplog: pytest.LogCaptureFixture
+    ) -> None:
         info.filename = str(host.folder / "no such folder" / "fine-tune.safetensors")
-        assert self.find(host, sd2_depth_model(), info) == str(PAIR_YAML)
+        assert self.find(host, sd2_depth_model(midas="dpt_large"), info) == str(PAIR_YAML)
+        assert "no yaml could be written beside" in caplog.text
 
     @pytest.mark.parametrize("other", [{"channels": 4}, {"channels": 9}, {"context_dim": 768}])
     def test_other_models_are_the_hosts(self, host: Host, info: SimpleNamespace, other: dict[str, int]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import importlib
+import io
 import runpy
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,12 +76,14 @@ class TestRegister:
 
 
 class TestInstallFlag:
-    def run(self, host: Host, monkeypatch: pytest.MonkeyPatch, **flags: Any) -> list[str]:
+    def run(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch, *, refusal: str = "no source had it", **flags: Any
+    ) -> list[str]:
         asked: list[str] = []
 
         def download(file: Any, **_: Any) -> str:
             asked.append(file.name)
-            raise InstallError("no source had it")
+            raise InstallError(refusal)
 
         vars(host.modules.shared.cmd_opts).update(flags)
         monkeypatch.setattr(extension, "download_file", download)
@@ -98,6 +102,20 @@ class TestInstallFlag:
     ) -> None:
         assert self.run(host, monkeypatch, depth2img_install="fp16") == ["512-depth-ema-fp16.safetensors"]
         assert "no source had it" in capsys.readouterr().out
+
+    def test_a_failure_is_told_on_a_console_that_knows_few_letters(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+        monkeypatch.setattr(sys, "stdout", console)
+        self.run(host, monkeypatch, depth2img_install="fp16", refusal="there is no room in 模型")
+        assert console.buffer.getvalue().startswith(b"Depth2Img: there is no room in \\u6a21\\u578b")
+        assert console.errors == "strict", "the host's own stream stays as it is"
+
+    def test_without_a_console_it_is_followed_all_the_same(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdout", None)
+        assert self.run(host, monkeypatch, depth2img_install="fp16") == ["512-depth-ema-fp16.safetensors"]
+        assert self.run(host, monkeypatch, depth2img_install="fp16", no_download_sd_model=True) == []
 
     def test_no_download_sd_model_is_honoured(
         self, host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -137,6 +155,40 @@ class TestFilesOfTheHostsContract:
         metadata = configparser.ConfigParser()
         metadata.read(ROOT / "metadata.ini")
         assert metadata["Extension"]["Name"] == "sd-webui-depth2img"
+
+    @pytest.mark.parametrize("what", ["of Forge and its children", "without ldm", "of Forge Classic"])
+    def test_a_host_that_is_not_known_gets_one_sentence_and_nothing_else(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str, tmp_path: Path
+    ) -> None:
+        """No ``host`` fixture: whatever would be imported of ``modules`` is not there."""
+        if what == "of Forge and its children":
+            (tmp_path / "modules_forge").mkdir()
+            monkeypatch.syspath_prepend(str(tmp_path))
+        else:
+            ddpm = None if what == "without ldm" else ModuleType("ldm.models.diffusion.ddpm")
+            monkeypatch.setitem(sys.modules, "ldm.models.diffusion.ddpm", ddpm)
+        importlib.invalidate_caches()
+        for name in ("depth2img.py", "depth2img_extras.py"):
+            namespace = runpy.run_path(str(ROOT / "scripts" / name))
+            assert [each for each in namespace.values() if isinstance(each, type)] == []
+        said = capsys.readouterr().out
+        assert said.count("\n") == 1
+        assert said.startswith("Depth2Img does nothing in this WebUI. It works in AUTOMATIC1111's")
+        assert "ControlNet" in said
+
+    def test_the_entry_of_the_extras_tab_is_a_class_of_the_hosts(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """scripts_postprocessing.py:80-92 registers every subclass it finds."""
+        base = type("ScriptPostprocessing", (), {})
+        monkeypatch.setattr(
+            host.modules, "scripts_postprocessing", SimpleNamespace(ScriptPostprocessing=base), raising=False
+        )
+        monkeypatch.setattr(host.modules, "ui_components", SimpleNamespace(), raising=False)
+        namespace = runpy.run_path(str(ROOT / "scripts" / "depth2img_extras.py"))
+        found = [each for each in namespace.values() if isinstance(each, type) and issubclass(each, base)]
+        assert [each.__name__ for each in found] == ["ScriptPostprocessingDepth2Img"]
+        assert found[0].name == "Depth map"
 
     def test_the_entry_shows_one_script_to_the_host(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         """scripts.py:500-508 registers every Script class it finds in the module."""

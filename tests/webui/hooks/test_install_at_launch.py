@@ -203,6 +203,30 @@ def test_progress_reaches_the_terminal_although_the_host_keeps_the_output(webui:
     assert shown.index("downloading") < shown.index("install.py ended with 0")
 
 
+def test_a_console_that_knows_few_letters_takes_nothing_from_an_installation(
+    webui: Path, hub: Hub, tmp_path: Path
+) -> None:
+    """What the output is on a Windows of Western Europe: a pipe in cp1252, and the folder has a name in Chinese."""
+    folder = tmp_path / "模型"
+    output = launch(webui, hub, "--ckpt-dir", str(folder), COMMANDLINE_ARGS=ASKED, PYTHONIOENCODING="cp1252")
+    assert (folder / NAME).read_bytes() == BODY
+    assert f"{NAME} is in {tmp_path}{os.sep}\\u6a21\\u578b, verified." in output
+    assert "failed" not in output
+    hub.files.clear()
+    (folder / NAME).unlink()
+    output = launch(webui, hub, "--ckpt-dir", str(folder), COMMANDLINE_ARGS=ASKED, PYTHONIOENCODING="cp1252")
+    assert f"save it as {tmp_path}{os.sep}\\u6a21\\u578b" in output
+    assert "and then tries once more" in output
+
+
+def test_a_terminal_that_goes_away_does_not_end_an_installation(webui: Path, hub: Hub) -> None:
+    with (webui / "guard" / "sitecustomize.py").open("a") as guard:
+        guard.write("from lib_depth2img.webui import launch_flag\nlaunch_flag._TERMINAL = '/dev/full'\n")
+    output = launch(webui, hub, COMMANDLINE_ARGS=ASKED)
+    assert (models(webui) / NAME).read_bytes() == BODY
+    assert f"{NAME} is in {models(webui)}, verified." in output
+
+
 def test_a_line_that_is_written_over_leaves_no_rest(capsys: pytest.CaptureFixture[str]) -> None:
     console = ConsoleProgress(sys.stdout)
     for rate, done in ((1e6, 10**8), (1e6, 10**9), (1e7, 2 * 10**9)):

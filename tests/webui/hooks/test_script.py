@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from PIL import Image
 from skimage import data
 
-from lib_depth2img.errors import EstimatorError, RequestError
-from lib_depth2img.webui import estimators, guard
+from lib_depth2img.errors import DeviceError, EstimatorError, RequestError
+from lib_depth2img.request import Depth2ImgRequest
+from lib_depth2img.webui import estimators, guard, override
 from tests.webui.hooks.conftest import Brightness, halves, img2img, selectable, txt2img
 from tests.webui.hooks.stand_in import Host
 from tests.webui.hooks.test_override import channel, depth_map
@@ -36,6 +38,17 @@ class TestOtherModels:
         assert len(processed.images) == 1
         assert not any("Depth2Img" in key for key in p.extra_generation_params)
 
+    def test_no_effect_on_a_copy_that_was_bound_for_a_depth_model_before(
+        self, host: Host, photograph: Image.Image
+    ) -> None:
+        """A script that made it may have switched the checkpoint since; what the host has by itself is used."""
+        p = img2img(host, photograph)
+        override.bind(p, Depth2ImgRequest())
+        cell = copy.copy(p)
+        host.generate(cell)
+        assert host.concat is not None
+        assert host.concat.shape == (1, 5, 1, 1)
+
     def test_a_client_that_sends_a_depth_source_is_told(self, host: Host, photograph: Image.Image) -> None:
         with pytest.raises(RequestError, match=r"plain\.safetensors"):
             host.generate(img2img(host, photograph, request=depth_map(halves((8, 8)))))
@@ -45,6 +58,14 @@ class TestOtherModels:
         p.is_api = False
         host.generate(p)
         assert host.concat is not None
+
+
+class TestTabs:
+    def test_it_is_in_img2img_only(self, host: Host) -> None:
+        """scripts.py:636-652: False keeps it out of a tab."""
+        (script,) = host.runner.alwayson_scripts  # type: ignore[union-attr]
+        assert script.show(False) is False
+        assert script.show(True) is host.modules.scripts.AlwaysVisible
 
 
 class TestInfotext:
@@ -207,9 +228,8 @@ class TestEstimators:
     def test_the_settings_device_is_used(
         self, host: Host, photograph: Image.Image, small_weights: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
         host.modules.devices.device = torch.device("mps")
-        with pytest.raises(EstimatorError, match="no mps device"):
+        with pytest.raises(DeviceError, match="no mps device"):
             host.generate(img2img(host, photograph, request={"estimator": "midas_v21_small"}))
         host.modules.shared.opts.data["depth2img_device"] = "cpu"
         host.generate(img2img(host, photograph, request={"estimator": "midas_v21_small"}))
@@ -301,6 +321,13 @@ class TestGuard:
         host.load(plain_model, host.folder / "plain.safetensors")
         with pytest.raises(RequestError, match="depth"):
             host.generate(txt2img(host, **fields))
+
+    def test_a_refiner_whose_file_is_gone_passes(self, host: Host, plain_model: Any, tmp_path: Path) -> None:
+        """The host has its own word on that, when the refiner's turn has come."""
+        self.add_checkpoint(host, tmp_path / "depth.safetensors")
+        (tmp_path / "depth.safetensors").unlink()
+        host.load(plain_model, host.folder / "plain.safetensors")
+        host.generate(txt2img(host, refiner_checkpoint="depth"))
 
     def test_other_refiners_pass(self, host: Host, plain_model: Any, tmp_path: Path) -> None:
         (tmp_path / "broken.safetensors").write_bytes(b"not a checkpoint")

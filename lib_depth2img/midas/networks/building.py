@@ -1,0 +1,66 @@
+"""Networks out of their weights: built without any, which then take the place of what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["assign", "cast", "without_weights"]
+
+
+_MADE_ON_META = (torch.empty, torch.zeros, torch.ones, torch.randn)
+
+
+class _WeightsOnMeta(TorchFunctionMode):
+    """In it, what weights are made by is on ``meta``, with the empty picture from which timm learns a size.
+
+    Of this thread only. ``torch.device("meta")`` would send everything there, also the ``linspace`` that timm below
+    1.0.21 reads numbers from.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in _MADE_ON_META:
+            kwargs = {**kwargs, "device": "meta"}
+        return function(*args, **kwargs)
+
+
+def without_weights(build: Callable[[], nn.Module]) -> nn.Module:
+    """What ``build`` gives, its weights on ``meta``: neither memory nor random numbers are spent on them."""
+    with _WeightsOnMeta():
+        return build()
+
+
+def assign(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Make ``weights`` those of ``network``, by name and without a copy; what is on ``meta`` after it becomes zeros.
+
+    torch's ``load_state_dict(assign=True)`` does the former, but only from 2.1 on.
+    """
+    for prefix, module in network.named_modules():
+        start = f"{prefix}." if prefix else ""
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(_chosen(weights.get(start + name), parameter), requires_grad=False))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, _chosen(weights.get(start + name), buffer))
+
+
+def _chosen(weight: Tensor | None, built: Tensor) -> Tensor:
+    if weight is not None:
+        return weight
+    return torch.zeros_like(built, device="cpu") if built.is_meta else built.detach()
+
+
+def cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Bring the floating-point weights of ``module`` itself, not of its children, to ``dtype``."""
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        if parameter.is_floating_point():
+            setattr(module, name, nn.Parameter(parameter.data.to(dtype), requires_grad=False))
+    for name, buffer in list(module.named_buffers(recurse=False)):
+        if buffer.is_floating_point():
+            setattr(module, name, buffer.to(dtype))
