@@ -232,15 +232,15 @@ class _Factories(TorchFunctionMode):
 @contextlib.contextmanager
 def pretended() -> Iterator[None]:
     """In it every device is there. Modules that move get new parameters, which is how the pretence moves with them."""
-    emptied = torch.mps.empty_cache
+    emptied, current = torch.mps.empty_cache, torch.cuda.current_device
     torch.__future__.set_overwrite_module_params_on_conversion(True)
-    torch.mps.empty_cache = lambda: None
+    torch.mps.empty_cache, torch.cuda.current_device = lambda: None, lambda: 0
     try:
         with _Factories(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*CUDA is not available")  # torch.autocast("cuda")
             yield
     finally:
-        torch.mps.empty_cache = emptied
+        torch.mps.empty_cache, torch.cuda.current_device = emptied, current
         torch.__future__.set_overwrite_module_params_on_conversion(False)
 
 

@@ -121,9 +121,8 @@ class _Sampling:
     def run(self, latent: torch.Tensor, keep: torch.Tensor | None, progress: Progress) -> torch.Tensor:
         """Noise `latent` (B, 4, h, w) as far as the settings say and denoise it; where `keep` is 1 it comes back."""
         import torch
-        from ldm.models.diffusion.ddim import DDIMSampler
 
-        sampler = DDIMSampler(self.model)
+        sampler = _sampler(self.model)
         sampler.make_schedule(ddim_num_steps=self.settings.steps, ddim_eta=0.0, verbose=False)
         steps = len(sampler.ddim_timesteps) if self._all_steps else self.settings.steps_to_run
         noise = self._noise(latent)
@@ -167,3 +166,15 @@ class _Sampling:
         contexts = [self.model.get_learned_conditioning([text] * count) for text in texts]
         with_prompt, without = ({"c_concat": [self.depth], "c_crossattn": [context]} for context in contexts)
         return with_prompt, without
+
+
+def _sampler(model: Any) -> Any:
+    """ldm's DDIM sampler, its schedule in float32: part of it is in float64 (ddim.py:45), which MPS does not hold."""
+    import torch
+    from ldm.models.diffusion.ddim import DDIMSampler
+
+    class Float32Sampler(DDIMSampler):  # type: ignore[misc]
+        def register_buffer(self, name: str, attr: Any) -> None:
+            super().register_buffer(name, attr.float() if isinstance(attr, torch.Tensor) else attr)
+
+    return Float32Sampler(model)

@@ -148,6 +148,7 @@ def _live_stage() -> Iterator[nn.Module]:
         yield stage
     finally:
         stage.to(lies)
+        host.free_memory()  # which is what unloading was for
 
 
 def _weights_key(model: Any) -> Hashable:

@@ -37,14 +37,13 @@ def _hub(repository: str, model: str, **options: object) -> torch.nn.Module:
 
 def _stability(name: str, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     monkeypatch.setattr(torch.hub, "load", _hub)
-    with torch.device("meta"):  # the weights come from ours
-        if name == "midas_v21":
-            network = MidasNet(None)
-        elif name == "midas_v21_small":
-            network = MidasNet_small(None, exportable=True)
-        else:
-            backbone = {"dpt_hybrid": "vitb_rn50_384", "dpt_large": "vitl16_384"}[name]
-            network = DPTDepthModel(path=None, backbone=backbone)
+    if name == "midas_v21":
+        network = MidasNet(None)
+    elif name == "midas_v21_small":
+        network = MidasNet_small(None, exportable=True)
+    else:
+        backbone = {"dpt_hybrid": "vitb_rn50_384", "dpt_large": "vitl16_384"}[name]
+        network = DPTDepthModel(path=None, backbone=backbone)
     return network.eval()
 
 

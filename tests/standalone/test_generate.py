@@ -24,6 +24,7 @@ from lib_depth2img.standalone.generate import estimate_depth, generate
 from lib_depth2img.standalone.loading import load_model
 from lib_depth2img.standalone.pictures import default_size, from_tensor, placed, placement, to_tensor
 from lib_depth2img.standalone.settings import Settings
+from tests.pretend import pretended
 
 QUICK = Settings(prompt="a red ball on a blue table", size=(64, 64), steps=4, denoising_strength=1.0)
 
@@ -217,6 +218,21 @@ def test_a_fine_tune_without_a_depth_stage_still_takes_a_map(tmp_path, tensors, 
     with pytest.raises(CheckpointError, match=r"holds no depth_model.*--depth-map"):
         estimate_depth(model, unseen.picture)
     assert len(generate(model, unseen.picture, unseen.depth_map, QUICK)) == 1
+
+
+@pytest.mark.parametrize("device", ["mps", "cuda"])
+def test_another_device_gives_the_same_picture(device, checkpoint, unseen) -> None:
+    """MPS holds no float64, of which ldm's schedule has some."""
+    mask = Image.new("L", unseen.picture.size)
+    mask.paste(255, (0, 0, unseen.picture.width // 2, unseen.picture.height))
+    here = load_model(checkpoint)
+    expected = generate(here, unseen.picture, estimate_depth(here, unseen.picture), QUICK, mask=mask)
+    with pretended():
+        there = load_model(checkpoint, device=device)
+        depth_map = estimate_depth(there, unseen.picture, device=device)
+        found = generate(there, unseen.picture, depth_map, QUICK, mask=mask)
+    assert {each.device.type for each in there.parameters()} == {device}
+    assert np.abs(np.asarray(found[0], float) - np.asarray(expected[0], float)).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,14 @@ def stage(host: Host, weights: dict[str, torch.Tensor]) -> Iterator[HostDepthSta
 
 
 @pytest.fixture
+def midas_file(host: Host, weights: dict[str, torch.Tensor]) -> Path:
+    path = host.folder / "models" / "midas" / FILE
+    path.parent.mkdir(parents=True)
+    torch.save(weights, path)
+    return path
+
+
+@pytest.fixture
 def picture() -> Image.Image:
     random = np.random.default_rng(3)
     return Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).resize((96, 64), Image.Resampling.BICUBIC)
@@ -139,14 +147,18 @@ class TestTheCheckpointsOwn:
         assert all(shape in ((1, 1), (1,)) for shape in left_on(device))
         agree(values(picture), expected, dtype)
 
+    @pytest.mark.parametrize("source", ["init_image", "image", "depth_map"])
     def test_the_channel_comes_to_the_latent(
-        self, host: Host, stage: HostDepthStage, picture: Image.Image, device: str, dtype: torch.dtype
+        self, host: Host, stage: HostDepthStage, picture: Image.Image, device: str, dtype: torch.dtype, source: str
     ) -> None:
         host.modules.devices.device = torch.device(device)
         stage.to(device, dtype)
         p = img2img(host, picture, width=96, height=64)
         p.init_latent = torch.ones(1, 4, 8, 12, device=device, dtype=dtype)
-        override.bind(p, Depth2ImgRequest(from_noise=True))
+        fields = {"source": source, "from_noise": True} | ({} if source == "init_image" else {"image": picture})
+        if source == "depth_map":
+            fields["image"] = picture.convert("L")
+        override.bind(p, Depth2ImgRequest.from_mapping(fields))
         found = p.img2img_image_conditioning(None, p.init_latent)
         assert (found.device, found.dtype, tuple(found.shape)) == (p.init_latent.device, torch.float32, (1, 1, 8, 12))
         assert p.init_latent.device.type == device
@@ -160,6 +172,36 @@ class TestTheCheckpointsOwn:
         stage.to(device, dtype)
         nearness = stage(torch.zeros(1, 3, 64, 96, device=device))
         assert (nearness.device.type, nearness.dtype) == (device, torch.float32)
+
+
+@pytest.mark.parametrize(("device", "dtype"), MACHINES)
+class TestWeightsThatDidNotComeWithTheCheckpoint:
+    """The stage takes them from a file at first use, to where it lies and to what it was loaded in."""
+
+    def test_from_the_models_folder(
+        self, host: Host, midas_file: Path, stage: HostDepthStage, picture: Image.Image, device: str, dtype: torch.dtype
+    ) -> None:
+        expected = values(picture)
+        bare = host.model.depth_model = HostDepthStage(PRESET)  # the fixture puts the usual one back
+        host.modules.devices.device = torch.device(device)
+        bare.to(device, dtype)
+        agree(values(picture), expected, dtype)
+        assert devices_of(bare) == {device}
+        assert {each.dtype for each in bare.parameters()} == {dtype}
+
+    def test_after_fp8_storage(
+        self, host: Host, midas_file: Path, stage: HostDepthStage, picture: Image.Image, device: str, dtype: torch.dtype
+    ) -> None:
+        """sd_models.py:502-512; the first parameter that was left alone says what the rest was loaded in."""
+        expected = values(picture)
+        bare = host.model.depth_model = HostDepthStage(PRESET)
+        host.modules.devices.device = torch.device(device)
+        bare.to(device, dtype)
+        for module in bare.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(torch.float8_e4m3fn)
+        agree(values(picture), expected, dtype)
+        assert {each.dtype for each in bare.parameters()} == {dtype}
 
 
 class TestUnderAutocast:
@@ -178,14 +220,6 @@ class TestUnderAutocast:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             stage.bfloat16()(torch.zeros(1, 3, 64, 96))
         assert seen == {"output": torch.float32}
-
-
-@pytest.fixture
-def midas_file(host: Host, weights: dict[str, torch.Tensor]) -> Path:
-    path = host.folder / "models" / "midas" / FILE
-    path.parent.mkdir(parents=True)
-    torch.save(weights, path)
-    return path
 
 
 class TestEstimatorsOfTheirOwn:
