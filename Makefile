@@ -4,13 +4,13 @@ PYTHON ?= $(shell for p in python3.10 python3.11 python3; do $$p -c 'import sys;
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test test-webui lint types suite browser benchmark benchmark-webui clean
+.PHONY: demo test test-timm test-versions test-webui lint types suite browser benchmark benchmark-webui clean
 
 # The main job on the small model: a packaged photograph and a rendered scene, with and without depth, on one sheet.
 demo: $(VENV)/.ready
 	$(RUN) -m lib_depth2img demo --output out/demo.png
 
-test: lint types suite
+test: lint types suite test-timm
 
 lint: $(VENV)/.ready
 	$(RUN) -m ruff check .
@@ -22,6 +22,14 @@ types: $(VENV)/.ready
 suite: $(VENV)/.ready browser
 	$(RUN) -m pytest
 
+# The estimators once more with timm 0.9.5, which users have who have ControlNet. Made once, in seconds: .versions/.
+test-timm: $(VENV)/.ready
+	$(RUN) -m tests.versions controlnet
+
+# And with all the versions of tests/versions/table.py: each Python and torch is made once, 25 GB in .versions/.
+test-versions: $(VENV)/.ready
+	$(RUN) -m tests.versions
+
 # The panel is tested in a real browser; where this may install one, it does.
 browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
@@ -30,6 +38,7 @@ browser:
 		echo "The panel's tests need Chromium with its driver (Debian: apt install chromium chromium-driver)." >&2; exit 1; }
 
 # The third tier: WEBUI_ROOT=/path/to/stable-diffusion-webui (v1.10.1, with its venv). It is started, driven and stopped.
+# make hands on what else is said so: WEBUI_PYTHON, NEIGHBOURS, FORGE_ROOT, FORGE_PYTHON (CONTRIBUTING.md).
 test-webui: $(VENV)/.ready browser
 	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) -m pytest tests/host
 
@@ -40,6 +49,11 @@ screenshots: $(VENV)/.ready browser
 
 benchmark: $(VENV)/.ready
 	$(RUN) benchmarks/conditioning.py
+
+# The checks and the figures that need a GPU; DEVICE=cpu QUICK=1 tries the script out. WHEELS: see benchmarks/gpu.py.
+.PHONY: gpu
+gpu: $(VENV)/.ready
+	$(RUN) benchmarks/gpu.py --device $(or $(DEVICE),cuda) $(if $(QUICK),--quick) $(if $(WHEELS),--wheels "$(WHEELS)") $(if $(OUTPUT),--output "$(OUTPUT)")
 
 # The same within the WebUI at WEBUI_ROOT: which share of a generation it is. CHECKPOINT may name a depth model.
 benchmark-webui: $(VENV)/.ready
@@ -54,4 +68,4 @@ $(VENV)/.ready: requirements-dev.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .versions .pytest_cache .mypy_cache .ruff_cache

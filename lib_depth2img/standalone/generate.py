@@ -173,7 +173,7 @@ def _sampler(model: Any) -> Any:
     import torch
     from ldm.models.diffusion.ddim import DDIMSampler
 
-    class Float32Sampler(DDIMSampler):  # type: ignore[misc]
+    class Float32Sampler(DDIMSampler):
         def register_buffer(self, name: str, attr: Any) -> None:
             super().register_buffer(name, attr.float() if isinstance(attr, torch.Tensor) else attr)
 

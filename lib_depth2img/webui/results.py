@@ -32,8 +32,11 @@ def deliver(generation: Generation, processed: Any) -> None:
 
     A map that cannot be saved is told of in the comments: the host only logs what is raised here (scripts.py:826).
     Nothing is appended while a selectable script runs: SD upscale and outpainting take every picture of the results
-    for a tile (sd_upscale.py:85, poor_mans_outpainting.py:124).
+    for a tile (sd_upscale.py:85, poor_mans_outpainting.py:124). Where there are no pictures there is nothing to add to:
+    ADetailer calls every script's ``postprocess`` with empty results when it is done with one picture.
     """
+    if not processed.images:
+        return
     request = generation.request
     if request.append_depth_map and host.selected_script(generation.p) is None:
         _append(generation, processed)

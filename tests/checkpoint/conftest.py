@@ -4,8 +4,8 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator
 
-import huggingface_hub.file_download
 import pytest
+from huggingface_hub import constants, file_download
 
 from lib_depth2img.checkpoint import download, sources
 from lib_depth2img.checkpoint.catalog import RAIL, CatalogFile, HubSource, UrlSource
@@ -19,7 +19,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(huggingface_hub.file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for module in (constants, file_download):  # which of them is asked depends on the client's version
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=module is constants)
     monkeypatch.setattr(download, "PAUSE", 0.01)
     monkeypatch.setattr(sources, "ANSWER_WITHIN", 2.0)
     yield server

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +39,49 @@ OVERRIDDEN = {
 Starter = Callable[..., WebUI]
 
 
-_NO_HALF: list[str] = []
+_NOT_RUN: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "half_precision: needs a torch with half precision on the WebUI's device")
+    config.addinivalue_line("markers", "neighbours: needs other extensions' folders, named by NEIGHBOURS")
+    config.addinivalue_line("markers", "forge: needs a Forge folder, named by FORGE_ROOT")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Take out the tests of half precision where the WebUI's torch cannot do it; the report's last lines say so."""
-    half = [item for item in items if item.get_closest_marker("half_precision")]
-    if not half or (reason := _half_precision_lacks()) is None:
+    """Take out what this machine has not got the means for; the report's last lines say so."""
+    _take_out(config, items, "half_precision", "half precision", _half_precision_lacks)
+    _take_out(config, items, "neighbours", "neighbours", _neighbours_lack)
+    _take_out(config, items, "forge", "a host that is not known", _forge_lacks)
+
+
+def _take_out(
+    config: pytest.Config, items: list[pytest.Item], marker: str, what: str, lacks: Callable[[], str | None]
+) -> None:
+    marked = [item for item in items if item.get_closest_marker(marker)]
+    if not marked or (reason := lacks()) is None:
         return
-    items[:] = [item for item in items if item not in half]
-    config.hook.pytest_deselected(items=half)
-    _NO_HALF.append(f"{len(half)} tests of half precision were not run: {reason}.")
+    items[:] = [item for item in items if item not in marked]
+    config.hook.pytest_deselected(items=marked)
+    _NOT_RUN.append(f"{len(marked)} tests of {what} were not run: {reason}.")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in _NO_HALF:
+    for line in _NOT_RUN:
         terminalreporter.write_line(line, yellow=True)
+
+
+def _neighbours_lack() -> str | None:
+    if os.environ.get("NEIGHBOURS"):
+        return None
+    return (
+        "NEIGHBOURS is not set (the folders of ControlNet, ADetailer and the depthmap script, with "
+        f"{os.pathsep!r} between them; WEBUI_PYTHON has to have what they need)"
+    )
+
+
+def _forge_lacks() -> str | None:
+    return None if os.environ.get("FORGE_ROOT") else "FORGE_ROOT is not set (a stable-diffusion-webui-forge folder)"
 
 
 def _half_precision_lacks() -> str | None:
@@ -76,7 +100,7 @@ def _half_precision_lacks() -> str | None:
 
 
 def _root() -> Path:
-    path = Path(os.environ.get("WEBUI_ROOT", ""))
+    path = Path(os.environ.get("WEBUI_ROOT", "")).absolute()
     if not (path / "launch.py").is_file():
         pytest.fail(f"WEBUI_ROOT has to name a stable-diffusion-webui folder; it is {str(path)!r}.")
     return path
@@ -123,8 +147,14 @@ def start(root: Path, python: Path, checkpoints: Path, tmp_path_factory: pytest.
         settings: dict[str, Any] | None = None,
         swap: dict[str, Any] | None = None,
         environment: dict[str, str] | None = None,
+        neighbours: Sequence[Path] = (),
+        in_data: bool = False,
     ) -> WebUI:
         webui = WebUI(tmp_path_factory.mktemp(name), root=root, python=python)
+        for neighbour in neighbours:
+            webui.link_extension(neighbour, neighbour.name)
+        if in_data:
+            webui.cwd = webui.data
         shutil.copytree(PROBE, webui.data / "extensions" / "probe")
         architecture = f"{small.CLIP_ARCHITECTURE}.json"
         shutil.copyfile(checkpoints / architecture, webui.data / "extensions" / "probe" / "scripts" / architecture)
@@ -205,6 +235,12 @@ def left_right(size: tuple[int, int], edge: float = 0.5) -> Image.Image:
     values = np.zeros(size[::-1], np.uint8)
     values[:, round(size[0] * edge) :] = 255
     return Image.fromarray(values)
+
+
+def faults(log: str) -> list[str]:
+    """The tracebacks in a WebUI's log that lead through this extension's files."""
+    tracebacks: list[str] = re.findall(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*.*", log)
+    return [traceback for traceback in tracebacks if re.search(r"extensions/depth2img|lib_depth2img", traceback)]
 
 
 def infotexts(reply: dict[str, Any]) -> list[str]:

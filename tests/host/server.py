@@ -66,10 +66,14 @@ def decode(text: str) -> Image.Image:
 class WebUI:
     """One running WebUI. ``data`` holds its models, extensions, settings and outputs; its own folder is only read."""
 
+    asked_first = "/probe/state"
+    start_seconds = START_SECONDS
+
     def __init__(self, data: Path, *, root: Path, python: Path) -> None:
         self.data = data
-        self.root = root
+        self.root = root.absolute()
         self.python = python
+        self.cwd = self.root
         self.process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.log = data / "webui.log"
@@ -82,8 +86,8 @@ class WebUI:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def link_extension(self) -> None:
-        (self.data / "extensions" / "depth2img").symlink_to(ROOT)
+    def link_extension(self, folder: Path = ROOT, name: str = "depth2img") -> None:
+        (self.data / "extensions" / name).symlink_to(folder)
 
     def add_checkpoint(self, checkpoint: Path) -> None:
         """Hard-link (or copy) a checkpoint and its yaml into the models folder."""
@@ -122,24 +126,21 @@ class WebUI:
             "NETWORK_LOG": str(self.network_log),
             "HF_HUB_OFFLINE": "1",
             "GRADIO_ANALYTICS_ENABLED": "False",
+            "PYTHONUNBUFFERED": "1",  # the log is read while it is written
             "SD_WEBUI_RESTARTING": "1",
             **variables,
         }
-        command = [
-            str(self.python),
-            "launch.py",
-            *FLAGS,
-            "--port",
-            str(self.port),
-            "--data-dir",
-            str(self.data),
-            *flags,
-        ]
+        command = [str(self.python), str(self.root / "launch.py"), *self.own_flags(*flags), "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.root, env=environment, stdout=log, stderr=log, start_new_session=True
+                [*command, *flags], cwd=self.cwd, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         self.wait_until_up()
+
+    def own_flags(self, *flags: str) -> list[str]:
+        """What this WebUI is started with beside ``flags``; without its page it would listen to the whole network."""
+        here = ["--server-name", "127.0.0.1"] if "--nowebui" in flags else []
+        return [*FLAGS, *here, "--data-dir", str(self.data)]
 
     def started(self) -> int:
         """How often the WebUI has said that it is ready: once at start, once more after each Reload UI."""
@@ -147,7 +148,7 @@ class WebUI:
 
     def wait_until_up(self, starts: int = 1) -> None:
         """Wait for that line before the first request: the host cannot add its API to an app that has answered one."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while time.monotonic() < deadline and self.process is not None and self.process.poll() is None:
             if self.started() >= starts and self._answers():
                 return
@@ -157,7 +158,7 @@ class WebUI:
 
     def _answers(self) -> bool:
         try:
-            return requests.get(f"{self.url}/probe/state", timeout=120).status_code in (200, 401)
+            return requests.get(f"{self.url}{self.asked_first}", timeout=120).status_code in (200, 401)
         except requests.ConnectionError:
             return False
 

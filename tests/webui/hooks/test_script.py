@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,27 @@ class TestResults:
         assert picture.size == photograph.size
         assert picture.info["parameters"] == processed.infotexts[-1] == "picture 0"
         assert len(np.unique(np.asarray(picture))) > 300  # more than eight bits hold
+
+    @pytest.mark.parametrize("field", ["append_depth_map", "save_depth_map"])
+    def test_empty_results_of_another_script_in_between_stay_empty(
+        self, host: Host, photograph: Image.Image, field: str
+    ) -> None:
+        """ADetailer 25.3, scripts/!adetailer.py:907: after one picture, all scripts' postprocess on a copy of p."""
+        p = img2img(host, photograph, request={field: True})
+        in_between = SimpleNamespace(images=[], infotexts=[], all_seeds=[1], all_prompts=[""], index_of_first_image=0)
+        sample = p.sample
+
+        def with_another_script() -> torch.Tensor:
+            samples = sample()
+            host.runner.postprocess(copy.copy(p), in_between)  # type: ignore[union-attr]
+            return samples
+
+        p.sample = with_another_script  # type: ignore[method-assign]
+        processed = host.generate(p)
+        assert in_between.images == []
+        assert len(processed.images) == 1 + (field == "append_depth_map")
+        saved = list((host.folder / "outputs").rglob("*-depth.png"))
+        assert len(saved) == (field == "save_depth_map")
 
     def test_each_picture_of_a_batch_has_its_map(self, host: Host) -> None:
         pictures = [halves((64, 64), edge).convert("RGB") for edge in (0.25, 0.75)]
