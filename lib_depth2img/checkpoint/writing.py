@@ -66,7 +66,8 @@ def write_checked(
     # A name of this process: "<out>.part" may be somebody's interrupted download, or even the file that is read.
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     loaders = {tensor.info.name: tensor.load for tensor in planned}
-    total = sum(tensor.info.nbytes for tensor in planned)
+    sizes = {tensor.info.name: tensor.info.nbytes for tensor in planned}
+    total = sum(sizes.values())
     digests: dict[str, bytes] = {}
     done = 0
 
@@ -74,7 +75,7 @@ def write_checked(
         nonlocal done
         tensor = loaders[name]()
         digests[name] = _digest(tensor)
-        done += tensor.nbytes
+        done += sizes[name]
         if listener is not None:
             listener("writing", done, total)
         return tensor
@@ -103,7 +104,7 @@ def _compare(part: Path, digests: Mapping[str, bytes], listener: Listener | None
             tensor = file.read(entry)
             if _digest(tensor) != digests[name]:
                 raise CheckpointError(f"{name} was not read back as it was written; the disk may be failing.")
-            done += tensor.nbytes
+            done += file[entry].nbytes
             if listener is not None:
                 listener("checking", done, total)
 

@@ -33,7 +33,7 @@ def deliver(generation: Generation, processed: Any) -> None:
     A map that cannot be saved is told of in the comments: the host only logs what is raised here (scripts.py:826).
     Nothing is appended while a selectable script runs: SD upscale and outpainting take every picture of the results
     for a tile (sd_upscale.py:85, poor_mans_outpainting.py:124). Where there are no pictures there is nothing to add to:
-    ADetailer calls every script's ``postprocess`` with empty results when it is done with one picture.
+    ADetailer calls every script's ``postprocess`` with empty results before it works on a picture.
     """
     if not processed.images:
         return
