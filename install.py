@@ -1,17 +1,11 @@
 """Run by the host before it starts (modules/launch_utils.py:228-241).
 
 Adds what the extension needs and the host does not bring, and nothing else: timm's own requirements are all among the
-host's, so with ``--no-deps`` nothing the host has is replaced. Then follows ``--depth2img-install``.
+host's, so with ``--no-deps`` nothing the host has is replaced. ``--depth2img-install`` is followed once the UI runs,
+with progress in the console (``webui/extension.py``).
 """
 
-from lib_depth2img.webui import launch_flag
-from preload import preload
-
-launch_flag.adopt_arguments()
-
-import launch  # noqa: E402 - reads the arguments
+import launch
 
 if not launch.is_installed("timm"):
     launch.run_pip("install --no-deps timm", "timm for Depth2Img")
-
-launch_flag.install_at_launch(preload)

@@ -11,6 +11,6 @@ def preload(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="ckpt",
         choices=("ckpt", "safetensors", "fp16"),
-        help="download Stable Diffusion 2's depth model (5.7 GB, fp16: 2.9 GB) into the models folder before the WebUI "
-        "starts; with it you accept its licence, CreativeML Open RAIL++-M",
+        help="download Stable Diffusion 2's depth model (5.7 GB, fp16: 2.9 GB) into the models folder while the WebUI "
+        "runs; with it you accept its licence, CreativeML Open RAIL++-M",
     )

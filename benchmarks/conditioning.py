@@ -33,10 +33,10 @@ REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from lib_depth2img import DepthEstimator, conditioning, place  # noqa: E402
-from lib_depth2img.midas.cache import DepthCache  # noqa: E402
-from lib_depth2img.midas.estimator import _cast  # noqa: E402
-from lib_depth2img.midas.presets import PRESETS  # noqa: E402
-from lib_depth2img.midas.stage import DepthStage  # noqa: E402
+from lib_depth2img.estimators.cache import DepthCache  # noqa: E402
+from lib_depth2img.estimators.estimator import _cast  # noqa: E402
+from lib_depth2img.estimators.presets import PRESETS  # noqa: E402
+from lib_depth2img.estimators.stage import DepthStage  # noqa: E402
 
 SIZE = (512, 512)
 PLOT = REPOSITORY / "docs" / "benchmark-conditioning.png"
@@ -164,7 +164,7 @@ import ctypes, gc, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from lib_depth2img import DepthEstimator
-from lib_depth2img.midas.presets import PRESETS
+from lib_depth2img.estimators.presets import PRESETS
 
 def status(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) / 1024

@@ -232,9 +232,9 @@ def network_timings(report: Report, plan: Plan, device: torch.device, precision:
     from conditioning import in_turn
 
     from lib_depth2img import DepthEstimator
-    from lib_depth2img.midas.cache import DepthCache
-    from lib_depth2img.midas.preprocess import network_size
-    from lib_depth2img.midas.presets import get_preset
+    from lib_depth2img.estimators.cache import DepthCache
+    from lib_depth2img.estimators.preprocess import network_size
+    from lib_depth2img.estimators.presets import get_preset
     from tests.gpu.subjects import random_network
 
     dtype = getattr(torch, precision)
@@ -287,9 +287,9 @@ def networks(
 
 
 def _our_network(plan: Plan, weights: Mapping[str, torch.Tensor], x: torch.Tensor) -> nn.Module:
-    from lib_depth2img.midas.estimator import _cast
-    from lib_depth2img.midas.presets import get_preset
-    from lib_depth2img.midas.weights import build_network
+    from lib_depth2img.estimators.estimator import _cast
+    from lib_depth2img.estimators.loading import build_network
+    from lib_depth2img.estimators.presets import get_preset
 
     return _cast(build_network(get_preset(plan.timed), weights), x.dtype, x.device)
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from lib_depth2img.depth.adjust import Adjustments  # noqa: E402
 from lib_depth2img.depth.depth_map import DepthMap  # noqa: E402
-from lib_depth2img.webui.preview import PreviewMap, render  # noqa: E402
+from lib_depth2img.webui.ui.preview_map import PreviewMap, render  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.webui.browser import Page

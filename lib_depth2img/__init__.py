@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from .depth.adjust import Adjustments
     from .depth.conditioning import conditioning
     from .depth.depth_map import DepthMap
-    from .depth.files import read_depth_map, read_picture, save_depth_map
     from .depth.geometry import Placement, ResizeMode, place
+    from .depth.io.files import read_depth_map, read_picture, save_depth_map
     from .errors import Depth2ImgError
-    from .midas.estimator import DepthEstimator
+    from .estimators.estimator import DepthEstimator
 
 __version__ = "0.1.0"
 
@@ -38,15 +38,15 @@ __all__ = [
 _HOMES = {
     "Adjustments": "depth.adjust",
     "Depth2ImgError": "errors",
-    "DepthEstimator": "midas.estimator",
+    "DepthEstimator": "estimators.estimator",
     "DepthMap": "depth.depth_map",
     "Placement": "depth.geometry",
     "ResizeMode": "depth.geometry",
     "conditioning": "depth.conditioning",
     "place": "depth.geometry",
-    "read_depth_map": "depth.files",
-    "read_picture": "depth.files",
-    "save_depth_map": "depth.files",
+    "read_depth_map": "depth.io.files",
+    "read_picture": "depth.io.files",
+    "save_depth_map": "depth.io.files",
 }
 
 

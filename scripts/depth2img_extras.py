@@ -1,12 +1,12 @@
 """The Extras tab's entry: "Depth map"; none in a host that this extension does not know."""
 
-from lib_depth2img.webui import known_host
+from lib_depth2img.webui.hosts import known as known_host
 
 if known_host.is_known():
     from modules import scripts_postprocessing, shared, ui_components
 
-    from lib_depth2img.webui import extras
-    from lib_depth2img.webui.panel_services import HostServices
+    from lib_depth2img.webui.host_services import HostServices
+    from lib_depth2img.webui.ui import extras
 
     class ScriptPostprocessingDepth2Img(scripts_postprocessing.ScriptPostprocessing):
         name = extras.NAME

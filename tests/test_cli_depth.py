@@ -15,7 +15,7 @@ from skimage import data
 
 from lib_depth2img import DepthEstimator
 from lib_depth2img.cli import main
-from lib_depth2img.midas.presets import PRESETS
+from lib_depth2img.estimators.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 SMALL = "midas_v21_small"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lib_depth2img.console import say, terminal
+from lib_depth2img.console import ProgressBar, say
+from lib_depth2img.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +42,6 @@ def test_a_real_process_with_such_a_console():
 def test_without_a_console_nothing_is_said(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     say("to nobody")
-    assert terminal() is None
 
 
 def test_a_console_that_has_gone_ends_nothing(monkeypatch):
@@ -49,15 +49,10 @@ def test_a_console_that_has_gone_ends_nothing(monkeypatch):
     closed.close()
     monkeypatch.setattr(sys, "stdout", closed)
     say("to nobody")
-    assert terminal() is None
     full = Path("/dev/full").open("w")  # noqa: SIM115
     say("to nobody", to=full)
     with pytest.raises(OSError, match="No space left"):
         full.close()  # what was said had been tried
-
-
-def test_a_pipe_is_no_terminal(capsys):
-    assert terminal() is None
 
 
 def test_a_stream_that_says_nothing_of_its_letters_is_taken_to_know_all(monkeypatch):
@@ -76,4 +71,46 @@ def test_a_stream_that_says_nothing_of_its_letters_is_taken_to_know_all(monkeypa
     monkeypatch.setattr(sys, "stdout", Tee())
     say("模型")
     assert sys.stdout.seen == "模型\n"
-    assert terminal() is None
+
+
+def worked(bar: ProgressBar) -> None:
+    with bar:
+        bar.show(Progress("asking", "模型.ckpt", 0, None))
+        for done in (0, 500_000, 1_000_000):
+            bar.show(Progress("downloading", "模型.ckpt", done, 1_000_000))
+        bar.say("error: 图.png")
+        bar.show(Progress("verifying", "模型.ckpt", 1_000_000, 1_000_000))
+
+
+class TestProgressBar:
+    def test_each_phase_is_shown_to_its_end(self, capsys):
+        worked(ProgressBar())
+        shown = capsys.readouterr().err
+        assert "模型.ckpt: asking where it can be had\n" in shown
+        for phase in ("downloading", "verifying"):
+            assert f"{phase} 模型.ckpt: 100%" in shown
+        assert "1.00M/1.00M" in shown
+        assert "error: 图.png\n" in shown
+
+    def test_a_phase_has_one_bar(self, capsys):
+        with ProgressBar() as bar:
+            for done in range(1, 4):
+                bar.show(Progress("sampling", "", done, 3, unit="step"))
+        assert capsys.readouterr().err.count("\n") == 1
+
+    def test_quiet_still_tells_what_went_wrong(self, capsys):
+        worked(ProgressBar(quiet=True))
+        assert capsys.readouterr().err == "error: 图.png\n"
+
+    def test_a_console_that_knows_few_letters_ends_nothing(self, monkeypatch):
+        stream = windows_stream()
+        monkeypatch.setattr(sys, "stderr", stream)
+        worked(ProgressBar())
+        assert b"downloading \\u6a21\\u578b.ckpt: 100%" in stream.buffer.getvalue()
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_a_console_that_has_gone_ends_nothing(self, monkeypatch, there):
+        gone = windows_stream()
+        gone.close()
+        monkeypatch.setattr(sys, "stderr", gone if there else None)
+        worked(ProgressBar())

@@ -65,7 +65,7 @@ def test_the_new_estimator_makes_a_depth_map(tree):
 def test_the_new_estimator_is_offered_everywhere(tree):
     assert "tiny" in run(tree, "-m", "lib_depth2img", "depth", "--help")
     assert "tiny" in run(tree, "-m", "lib_depth2img", "install", "--help")
-    code = "from lib_depth2img.fields import field_named; print(field_named('estimator').values)"
+    code = "from lib_depth2img.request.fields import field_named; print(field_named('estimator').values)"
     assert "'tiny'" in run(tree, "-c", code)
 
 

@@ -15,13 +15,13 @@ import pytest
 import yaml
 
 import lib_depth2img
-from lib_depth2img.checkpoint import catalog
 from lib_depth2img.cli import build_parser
-from lib_depth2img.depth.exr import encode_exr
+from lib_depth2img.depth.io.exr import encode_exr
 from lib_depth2img.errors import RequestError
-from lib_depth2img.fields import FIELDS, Choice, Number
-from lib_depth2img.midas.presets import PRESETS
-from lib_depth2img.request import Depth2ImgRequest
+from lib_depth2img.estimators.presets import PRESETS
+from lib_depth2img.request.fields import FIELDS, Choice, Number
+from lib_depth2img.request.request import Depth2ImgRequest
+from lib_depth2img.weights import catalog
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")

@@ -49,7 +49,7 @@ def test_importing_does_no_work(tmp_path):
     """No file, no directory, no line of output."""
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for room in ("depth", "midas", "checkpoint", "commands", "tensors")
+        for room in ("depth", "weights", "estimators", "checkpoint", "commands")
         for path in sorted((ROOT / "lib_depth2img" / room).rglob("*.py"))
     ]
     search = f"import sys, importlib; sys.path.insert(0, {str(ROOT)!r})"

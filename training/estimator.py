@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lib_depth2img.midas.networks.small import SmallDepthNet
+from lib_depth2img.estimators.networks.small import SmallDepthNet
 
 from .data import Dataset
 from .loop import Settings, add_settings, picture_tensor, settings_from, train

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..tensor_file import TensorFile, TensorInfo, state_dict_names
+from ..weights.tensor_file import TensorFile, TensorInfo, state_dict_names
 
 __all__ = [
     "EMA",

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError
-from ..tensor_file import TensorFile, TensorInfo, open_tensor_file, state_dict_names
-from ..tensors.layout import DTYPE_BYTES
+from ..progress import Listener
+from ..weights.layout import DTYPE_BYTES
+from ..weights.tensor_file import TensorFile, TensorInfo, open_tensor_file, state_dict_names
 from .contents import EMA, MIDAS, contents_of, midas_preset, state_dict_infos
 from .inspect import write_yaml_beside
-from .writing import Listener, PlannedTensor, check_target, write_checked
+from .writing import PlannedTensor, check_target, write_checked
 
 if TYPE_CHECKING:
     import torch

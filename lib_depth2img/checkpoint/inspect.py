@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..tensor_file import TensorInfo, open_tensor_file
+from ..weights.tensor_file import TensorInfo, open_tensor_file
 from . import configuration
 from .contents import Contents, contents_of, midas_preset, state_dict_infos
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CheckpointError
-from ..tensor_file import TensorFile, open_tensor_file, state_dict_names
+from ..progress import Listener
+from ..weights.tensor_file import TensorFile, open_tensor_file, state_dict_names
 from .contents import INPUT_CONVOLUTION, Contents, contents_of
 from .convert import FLOATS, is_needed, is_schedule, largest
 from .inspect import write_yaml_beside
-from .writing import Listener, PlannedTensor, check_target, write_checked
+from .writing import PlannedTensor, check_target, write_checked
 
 if TYPE_CHECKING:
     import torch

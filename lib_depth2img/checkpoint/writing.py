@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError
-from ..tensor_file import TensorInfo, open_tensor_file, state_dict_names
-from ..tensors.writers import write_safetensors, write_torch_zip
+from ..progress import Listener, Progress
+from ..weights.tensor_file import TensorInfo, open_tensor_file, state_dict_names
+from ..weights.writers import write_safetensors, write_torch_zip
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Listener", "PlannedTensor", "check_target", "write_checked"]
-
-Listener = Callable[[str, int, int], None]
-"""Called with what is being done ("writing", "checking"), bytes done, bytes in all."""
+__all__ = ["PlannedTensor", "check_target", "write_checked"]
 
 WRITERS = {".safetensors": write_safetensors, ".ckpt": write_torch_zip, ".pt": write_torch_zip}
 HEADER_ALLOWANCE = 4 * 2**20
@@ -77,13 +75,13 @@ def write_checked(
         digests[name] = _digest(tensor)
         done += sizes[name]
         if listener is not None:
-            listener("writing", done, total)
+            listener(Progress("writing", out.name, done, total))
         return tensor
 
     _check_space(out, total)
     with _cleaned_up(part):
         WRITERS[out.suffix.lower()](part, [tensor.info for tensor in planned], load, metadata=metadata)
-        _compare(part, digests, listener)
+        _compare(part, digests, out.name, listener)
         part.replace(out)
 
 
@@ -94,7 +92,7 @@ def _digest(tensor: torch.Tensor) -> bytes:
     return hashlib.sha256(memoryview(raw.numpy())).digest()
 
 
-def _compare(part: Path, digests: Mapping[str, bytes], listener: Listener | None) -> None:
+def _compare(part: Path, digests: Mapping[str, bytes], shown: str, listener: Listener | None) -> None:
     with open_tensor_file(part) as file:
         names = state_dict_names(file)
         if set(names) != set(digests):
@@ -106,7 +104,7 @@ def _compare(part: Path, digests: Mapping[str, bytes], listener: Listener | None
                 raise CheckpointError(f"{name} was not read back as it was written; the disk may be failing.")
             done += file[entry].nbytes
             if listener is not None:
-                listener("checking", done, total)
+                listener(Progress("checking", shown, done, total))
 
 
 def _check_space(out: Path, total: int) -> None:

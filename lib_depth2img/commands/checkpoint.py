@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..console import ProgressBar
+
 if TYPE_CHECKING:
     from ..checkpoint.inspect import Report
-    from ..checkpoint.writing import Listener
 
 __all__ = ["add_parser"]
 
@@ -90,14 +89,14 @@ def run_convert(arguments: argparse.Namespace) -> int:
     """Convert a checkpoint and print what was done; returns the exit code."""
     from ..checkpoint.convert import convert
 
-    with _bar(quiet=arguments.quiet) as listener:
+    with ProgressBar(quiet=arguments.quiet) as bar:
         result = convert(
             arguments.source,
             arguments.out,
             half=arguments.half,
             add_midas=arguments.add_midas,
             overwrite=arguments.force,
-            listener=listener,
+            listener=bar.show,
         )
     lines = [
         f"{result.out}: {result.tensors:,} tensors, {result.nbytes / 1e9:.2f} GB, read back and compared",
@@ -115,14 +114,14 @@ def run_transplant(arguments: argparse.Namespace) -> int:
     """Make a depth model of a fine-tune and print what was done; returns the exit code."""
     from ..checkpoint.transplant import transplant
 
-    with _bar(quiet=arguments.quiet) as listener:
+    with ProgressBar(quiet=arguments.quiet) as bar:
         result = transplant(
             fine_tune=arguments.fine_tune,
             base=arguments.base,
             depth=arguments.depth,
             out=arguments.out,
             overwrite=arguments.force,
-            listener=listener,
+            listener=bar.show,
         )
     lines = [
         f"{result.out}: read back and compared",
@@ -170,25 +169,3 @@ def _print_result(result: Any, lines: list[str], *, as_json: bool) -> None:
         print(json.dumps(dataclasses.asdict(result), default=str, indent=2))
     else:
         print("\n".join(line for line in lines if line))
-
-
-@contextmanager
-def _bar(*, quiet: bool) -> Iterator[Listener | None]:
-    """A listener that draws a tqdm bar for each phase; none when quiet."""
-    if quiet:
-        yield None
-        return
-    from tqdm import tqdm
-
-    bars: dict[str, Any] = {}
-
-    def show(phase: str, done: int, total: int) -> None:
-        if phase not in bars:
-            bars[phase] = tqdm(total=total, desc=phase, unit="B", unit_scale=True)
-        bars[phase].update(done - bars[phase].n)
-
-    try:
-        yield show
-    finally:
-        for bar in bars.values():
-            bar.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .img2img import Bar, write_picture
+from ..console import ProgressBar
+from .img2img import write_picture
 
 __all__ = ["add_parser"]
 
@@ -28,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Make the sheet and print one line per row; returns the exit code."""
     from ..checkpoint.small_model import SMALL_CHECKPOINT
-    from ..depth.files import read_picture
+    from ..depth.io.files import read_picture
     from ..standalone.contact_sheet import contact_sheet, stacked
     from ..standalone.generate import estimate_depth
     from ..standalone.loading import load_model
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, prompt in _PICTURES:
         picture = read_picture(_ASSETS / name)
         settings = Settings(prompt=prompt, size=(side, side), steps=arguments.steps, cfg_scale=3.0, seed=arguments.seed)
-        with Bar(1, name) as bar:
+        with ProgressBar() as bar:
             sheet = contact_sheet(model, picture, estimate_depth(model, picture), settings, progress=bar.show)
         for row in sheet.rows:
             print(f"{name}, {row}")

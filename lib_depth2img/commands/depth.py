@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoint.catalog import estimator_file
+from ..console import ProgressBar
 from ..depth.adjust import RANGES, Adjustments
 from ..errors import Depth2ImgError, EstimatorError, RequestError
-from ..midas.presets import DEFAULT_PRESET, PRESETS
+from ..estimators.presets import DEFAULT_PRESET, PRESETS
+from ..progress import Progress
+from ..weights.catalog import estimator_file
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..midas.estimator import DepthEstimator
+    from ..estimators.estimator import DepthEstimator
 
 __all__ = ["add_adjustments", "add_parser", "adjustments_of", "refuse_overwriting"]
 
@@ -87,10 +88,8 @@ def adjustments_of(arguments: argparse.Namespace) -> Adjustments:
 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate all pictures and print where they went; returns 0, or 2 when some of them could not be done."""
-    from tqdm import tqdm
-
-    from ..depth.files import check_target
-    from ..midas.estimator import DepthEstimator
+    from ..depth.io.files import check_target
+    from ..estimators.estimator import DepthEstimator
 
     adjustments = adjustments_of(arguments)
     targets = _targets(_pictures(arguments.pictures), arguments.output, single=_is_single(arguments))
@@ -102,15 +101,17 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision
     )
     failures = 0
-    with tqdm(total=len(targets), unit="picture", disable=arguments.quiet) as bar:
+    done = 0
+    with ProgressBar(quiet=arguments.quiet) as bar:
         for together in _chunks(list(targets.items()), TOGETHER):
             for picture, error in _estimate(estimator, together, arguments, adjustments):
                 if error is not None and len(targets) == 1:
                     raise error
                 if error is not None:
                     failures += 1
-                    tqdm.write(f"error: {picture}: {error}", file=sys.stderr)
-                bar.update()
+                    bar.say(f"error: {picture}: {error}")
+                done += 1
+                bar.show(Progress("estimating", "", done, len(targets), unit="picture"))
     if failures < len(targets):
         print(arguments.output)
     return 2 if failures else 0
@@ -123,7 +124,7 @@ def _estimate(
     adjustments: Adjustments,
 ) -> Iterator[tuple[Path, Depth2ImgError | None]]:
     """Read, estimate and save; each picture with what went wrong with it alone."""
-    from ..depth.files import read_picture, save_depth_map
+    from ..depth.io.files import read_picture, save_depth_map
 
     pictures: dict[Path, Image.Image] = {}
     for path, _ in together:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..console import ProgressBar
 from ..errors import CheckpointError, PictureError, RequestError
 from .depth import add_adjustments, adjustments_of, refuse_overwriting
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..depth.depth_map import DepthMap
 
-__all__ = ["Bar", "add_parser", "write_picture"]
+__all__ = ["add_parser", "write_picture"]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,7 +61,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the pictures and write them; returns the exit code."""
-    from ..depth.files import read_depth_map, read_picture
+    from ..depth.io.files import read_depth_map, read_picture
     from ..standalone.generate import estimate_depth, generate
 
     _picture_format(arguments.output)
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     make = functools.partial(generate, mask=mask, adjustments=adjustments, precision=arguments.precision)
     if arguments.contact_sheet:
         return _write_sheet(arguments, model, picture, depth_map, settings, make)
-    with Bar(settings.steps_to_run) as bar:
+    with ProgressBar() as bar:
         results = make(model, picture, depth_map, settings, progress=bar.show)
     for path, result in zip(_paths(arguments.output, len(results)), results, strict=True):
         write_picture(result, path)
@@ -123,33 +124,12 @@ def _settings(arguments: argparse.Namespace, picture: Image.Image, model: Any) -
     )
 
 
-class Bar:
-    """A progress bar on standard error that learns its length at the first step."""
-
-    def __init__(self, total: int, title: str = "img2img") -> None:
-        self._total, self._title = total, title
-
-    def __enter__(self) -> Bar:
-        from tqdm import tqdm
-
-        self._tqdm = tqdm(total=self._total, desc=self._title)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._tqdm.close()
-
-    def show(self, done: int, total: int) -> None:
-        """Move the bar to `done` of `total`."""
-        self._tqdm.total = total
-        self._tqdm.update(done - self._tqdm.n)
-
-
 def _write_sheet(
     arguments: argparse.Namespace, model: Any, picture: Image.Image, depth_map: DepthMap, settings: Any, make: Any
 ) -> int:
     from ..standalone.contact_sheet import contact_sheet
 
-    with Bar(1) as bar:
+    with ProgressBar() as bar:
         sheet = contact_sheet(model, picture, depth_map, settings, run=make, progress=bar.show)
     write_picture(sheet.image, arguments.output)
     for row in sheet.rows:

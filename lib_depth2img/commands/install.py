@@ -6,12 +6,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from ..checkpoint.catalog import ESTIMATORS, VARIANTS, estimator_file, variant
-
-if TYPE_CHECKING:
-    from ..checkpoint.progress import Progress
+from ..console import ProgressBar
+from ..weights.catalog import ESTIMATORS, VARIANTS, estimator_file, variant
 
 __all__ = ["add_parser"]
 
@@ -40,11 +37,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Install what was asked for; returns the exit code."""
-    from ..checkpoint.install import install, install_pair
+    from ..checkpoint.pair import install_pair
+    from ..weights.install import install
 
     file = estimator_file(arguments.estimator) if arguments.estimator else variant(arguments.variant)
     print(f"{file.name}: licence {file.licence.name}, {file.licence.url}", file=sys.stderr)
-    with _Bar(quiet=arguments.quiet) as bar:
+    with ProgressBar(quiet=arguments.quiet) as bar:
         if arguments.estimator:
             installed = [install(file, arguments.to, progress=bar.show)]
         else:
@@ -54,48 +52,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(str(path) for path in installed))
     return 0
-
-
-class _Bar:
-    """A tqdm bar for each phase of an installation that has bytes to count, a line for each that has none."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Any = None
-        self._phase: str | None = None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, progress: Progress) -> None:
-        """Draw `progress`; size, rate and time left are tqdm's."""
-        if self._quiet:
-            return
-        if progress.phase != self._phase:
-            self._phase = progress.phase
-            self._begin(progress)
-        if self._bar is not None:
-            self._bar.total = progress.total
-            self._bar.n = progress.done
-            self._bar.refresh()
-
-    def _begin(self, progress: Progress) -> None:
-        from tqdm import tqdm
-
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-        if not progress.has_bytes:
-            print(progress, file=sys.stderr)
-            return
-        self._bar = tqdm(
-            total=progress.total,
-            initial=progress.done,
-            desc=f"{progress.phase} {progress.name}",
-            unit="B",
-            unit_scale=True,
-        )

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import RequestError
-from .depth_map import DepthMap
 
 __all__ = ["RANGES", "Adjustments", "Range"]
 
@@ -73,11 +72,8 @@ class Adjustments:
         """True when there is nothing to change."""
         return self == Adjustments()
 
-    def apply(self, depth_map: DepthMap) -> DepthMap:
-        """The adjusted map, a unit map; ``depth_map`` itself, bit for bit, when there is nothing to change."""
-        if self.is_identity:
-            return depth_map
-        values = depth_map.scaled().values
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """The adjusted values: (H, W) float32 in [0, 1] to the same; ``values`` itself where nothing changes."""
         if self.invert:
             values = 1.0 - values
         if (self.far, self.near) != (0.0, 1.0):
@@ -86,7 +82,7 @@ class Adjustments:
             values = values ** np.float32(1.0 / self.gamma)
         if self.blur > 0.0:
             values = _blurred(values, self.blur)
-        return DepthMap(values, unit=True)
+        return values
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:

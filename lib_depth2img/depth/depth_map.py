@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ..errors import DepthMapError
+from . import pixels, resample
+from .sizes import checked_size
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -65,8 +67,6 @@ class DepthMap:
         Raises:
             DepthMapError: another rank or type, a coloured picture, or not one measurement in it.
         """
-        from . import pixels
-
         return cls(*pixels.nearness_from_array(array, meaning))
 
     @classmethod
@@ -80,8 +80,6 @@ class DepthMap:
         Raises:
             DepthMapError: a coloured picture, not one measurement in it, or numbers that its bit depth cannot hold.
         """
-        from . import pixels
-
         return cls(*pixels.nearness_from_image(image, meaning))
 
     @property
@@ -122,7 +120,9 @@ class DepthMap:
 
     def adjusted(self, adjustments: Adjustments) -> DepthMap:
         """The map with ``adjustments`` made, a unit map; this very map when there is nothing to adjust."""
-        return adjustments.apply(self)
+        if adjustments.is_identity:
+            return self
+        return DepthMap(adjustments.apply(self.scaled().values), unit=True)
 
     def resized(self, size: tuple[int, int]) -> DepthMap:
         """The map at ``size`` (width, height); this very map when it has that size.
@@ -134,9 +134,6 @@ class DepthMap:
         Raises:
             RequestError: a size that is not two positive whole numbers.
         """
-        from . import resample
-        from .geometry import checked_size
-
         size = checked_size("size", size)
         if size == self.size:
             return self

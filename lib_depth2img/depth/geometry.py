@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from numbers import Integral
 from operator import index
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from ..errors import RequestError
 from . import resample
+from .sizes import Size, checked_size
 
 if TYPE_CHECKING:
     from .depth_map import DepthMap
@@ -29,7 +29,6 @@ __all__ = ["LATENT_FACTOR", "AxisMap", "Box", "Placement", "ResizeMode", "only_m
 LATENT_FACTOR = 8
 """Canvas pixels per latent cell, along each axis."""
 
-Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 
 _CELL_SAMPLES = 8.0
@@ -154,18 +153,6 @@ def sample(depth_map: DepthMap, placement: Placement, size: Size) -> np.ndarray:
     columns = placement.x((np.arange(width) + 0.5) * (canvas_width / width)) * (reduced[0] / placement.picture_size[0])
     rows = placement.y((np.arange(height) + 0.5) * (canvas_height / height)) * (reduced[1] / placement.picture_size[1])
     return resample.bicubic(values, rows, columns).astype(np.float32)
-
-
-def checked_size(what: str, size: Size) -> Size:
-    """``size`` as two ints; raises RequestError when it is not two positive whole numbers."""
-    try:
-        width, height = size
-    except (TypeError, ValueError):
-        width = height = 0
-    whole = all(isinstance(side, Integral) and not isinstance(side, bool) for side in (width, height))
-    if not whole or width < 1 or height < 1:
-        raise RequestError(f"The {what} is {size!r}; it has to be (width, height), two whole numbers above 0.")
-    return int(width), int(height)
 
 
 def _checked_mode(resize_mode: ResizeMode | int) -> ResizeMode:

@@ -1,6 +1,1 @@
-"""The bundled MiDaS runner: picture in, nearness out.
-
-``presets.py`` says which networks there are, ``networks/`` holds them, ``preprocess.py`` brings a picture to a
-network's input, ``weights.py`` finds and checks the weights, ``stage.py`` is the module a checkpoint calls
-``depth_model``, and ``estimator.py`` puts them together behind a cache. Knows nothing of any user interface.
-"""
+"""The name that yaml files say, the packaged one and its copies in models folders; the runner is in ``estimators/``."""

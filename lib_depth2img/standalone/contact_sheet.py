@@ -11,9 +11,10 @@ import numpy as np
 
 from ..depth.colormap import colorize
 from ..depth.depth_map import DepthMap
+from ..progress import Listener, Progress
 from . import pictures
 from .agreement import rank_correlation
-from .generate import Progress, estimate_depth, generate
+from .generate import estimate_depth, generate
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,7 +61,7 @@ def contact_sheet(
     settings: Settings,
     *,
     run: Callable[..., list[Image.Image]] = generate,
-    progress: Progress = lambda *_counts: None,
+    progress: Listener | None = None,
 ) -> Sheet:
     """Results for ``STRENGTHS``: a row on a flat map, which is plain img2img, and a row on ``depth_map``.
 
@@ -79,7 +80,8 @@ def contact_sheet(
             one = dataclasses.replace(settings, denoising_strength=strength, batch_size=1)
             results += run(model, picture, depth, one)
             done += 1
-            progress(done, total)
+            if progress is not None:
+                progress(Progress("sampling", "", done, total, unit="picture"))
         after = [estimate_depth(model, result, device=device).values for result in results]
         rows.append(Row(title, results, [rank_correlation(before, values) for values in after]))
     return Sheet(_drawn(shown, _as_picture(depth_map, settings.size, picture), rows, settings.prompt), rows)

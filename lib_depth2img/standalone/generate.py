@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,8 @@ from ..depth.adjust import Adjustments
 from ..depth.conditioning import conditioning
 from ..devices import autocast, out_of_memory_as
 from ..errors import CheckpointError, RequestError
-from ..midas.estimator import DepthEstimator
+from ..estimators.estimator import DepthEstimator
+from ..progress import Listener, Progress
 from . import pictures
 from .loading import has_depth_stage, quiet
 from .settings import Settings
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 
     from ..depth.depth_map import DepthMap
 
-__all__ = ["Progress", "estimate_depth", "generate"]
-
-Progress = Callable[[int, int], None]
-"""Called after each step with the number of steps done and of all."""
+__all__ = ["estimate_depth", "generate"]
 
 
 def estimate_depth(model: Any, picture: Image.Image, *, device: str | torch.device = "cpu") -> DepthMap:
@@ -57,7 +54,7 @@ def generate(
     mask: Image.Image | None = None,
     adjustments: Adjustments | None = None,
     precision: str = "float32",
-    progress: Progress = lambda *_counts: None,
+    progress: Listener | None = None,
 ) -> list[Image.Image]:
     """``settings.batch_size`` pictures of ``settings.size``; number i of them is that of the seed plus i alone.
 
@@ -71,7 +68,7 @@ def generate(
     import torch
 
     if adjustments is not None and not adjustments.is_identity:
-        depth_map = adjustments.apply(depth_map)
+        depth_map = depth_map.adjusted(adjustments)
     depth = conditioning(depth_map, pictures.placement(picture, settings.size), batch_size=settings.batch_size)
     init = pictures.placed(picture, settings.size)
     device = model.betas.device
@@ -118,7 +115,7 @@ class _Sampling:
     settings: Settings
     depth: torch.Tensor
 
-    def run(self, latent: torch.Tensor, keep: torch.Tensor | None, progress: Progress) -> torch.Tensor:
+    def run(self, latent: torch.Tensor, keep: torch.Tensor | None, progress: Listener | None) -> torch.Tensor:
         """Noise `latent` (B, 4, h, w) as far as the settings say and denoise it; where `keep` is 1 it comes back."""
         import torch
 
@@ -145,7 +142,8 @@ class _Sampling:
                 unconditional_guidance_scale=self.settings.cfg_scale,
                 unconditional_conditioning=without,
             )
-            progress(done, steps)
+            if progress is not None:
+                progress(Progress("sampling", "", done, steps, unit="step"))
         return x if keep is None else latent * keep + x * (1 - keep)
 
     @property

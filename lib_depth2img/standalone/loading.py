@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoint.small_model import register_architecture
 from ..errors import CheckpointError
-from ..tensor_file import open_tensor_file, state_dict_names
+from ..weights.tensor_file import open_tensor_file, state_dict_names
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +78,7 @@ def _configuration(checkpoint: Path) -> Any:
         parameters = config.model.params
         # Both parts would fetch weights of their own, which the checkpoint replaces right after.
         parameters.cond_stage_config.params.version = None
-        parameters.depth_stage_config.target = "lib_depth2img.midas.stage.DepthStage"
+        parameters.depth_stage_config.target = "lib_depth2img.estimators.stage.DepthStage"
     except AttributeError as error:
         raise CheckpointError(f"{beside.name} is not the yaml of a depth-to-image model: {error}.") from error
     return config.model

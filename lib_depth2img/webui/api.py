@@ -12,11 +12,11 @@ from pydantic import BaseModel, Extra, Field
 from starlette.exceptions import HTTPException
 
 from .. import __version__
-from ..checkpoint.install import pair_installed
-from ..depth.files import encode_png
-from ..request import Depth2ImgRequest
-from . import host
-from .panel_services import HostServices
+from ..checkpoint.pair import pair_installed
+from ..depth.io.files import encode_png
+from ..request.request import Depth2ImgRequest
+from .host_services import HostServices
+from .hosts import a1111 as host
 from .refusal import as_unprocessable
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EstimatorError
-from ..midas.cache import DepthCache
-from ..midas.estimator import DepthEstimator
-from ..midas.presets import DEFAULT_PRESET, PRESETS
-from . import host
-from .depth_stage import HostDepthStage, missing_weights, weights_file
-from .services import EstimatorStatus
+from ..estimators.cache import DepthCache
+from ..estimators.estimator import DepthEstimator
+from ..estimators.presets import DEFAULT_PRESET, PRESETS
+from .hooks.depth_stage import HostDepthStage, missing_weights, weights_file
+from .hosts import a1111 as host
+from .ui.services import EstimatorStatus
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..depth.depth_map import DepthMap
 
-__all__ = ["CHECKPOINT", "ESTIMATORS", "Estimators", "install"]
+__all__ = ["CHECKPOINT", "ESTIMATORS", "Estimators", "hook"]
 
 CHECKPOINT = "checkpoint"
 """The estimator inside the loaded depth model."""
@@ -112,7 +112,7 @@ ESTIMATORS = Estimators()
 """Of the process: what was estimated outlives Reload UI."""
 
 
-def install() -> None:
+def hook() -> None:
     """Let go of networks when the host unloads its checkpoint (sd_models.py:1005), until ``host.undo_patches``."""
     from modules import sd_models
 

@@ -7,13 +7,15 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from ..checkpoint import catalog, small_model
-from ..console import say, terminal
+from ..checkpoint import small_model
+from ..console import ProgressBar, say
 from ..errors import Depth2ImgError
-from . import api, batch, depth_stage, estimators, guard, host, settings, tiles, xyz
-from .launch_flag import ConsoleProgress
-from .panel import TITLE
-from .panel_services import download_file
+from ..weights import catalog
+from . import api, estimators, settings, xyz
+from .hooks import batch, depth_stage, guard, tiles
+from .host_services import download_file
+from .hosts import a1111 as host
+from .ui.panel import TITLE
 
 __all__ = ["register", "unregister"]
 
@@ -26,11 +28,11 @@ def register() -> None:
 
     script_callbacks.on_script_unloaded(unregister)  # first: what follows may fail half-way
     small_model.register_architecture()
-    depth_stage.install()
-    guard.install()
-    tiles.install()
-    estimators.install()
-    batch.install(_panel_values)
+    depth_stage.hook()
+    guard.hook()
+    tiles.hook()
+    estimators.hook()
+    batch.hook(_panel_values)
     script_callbacks.on_ui_settings(_add_settings)
     script_callbacks.on_before_ui(xyz.register)
     script_callbacks.on_app_started(api.add_routes)
@@ -56,10 +58,7 @@ def _panel_values(p: Any) -> Sequence[Any]:
 
 
 def _install_as_asked(_demo: Any, _app: Any) -> None:
-    """Follow ``--depth2img-install`` beside the running host, which neither waits nor fails for it.
-
-    Where install.py has brought in the file, this verifies it; where it could not, or was skipped, this is the one to.
-    """
+    """Follow ``--depth2img-install`` beside the running host, which neither waits nor fails for it."""
     flags = host.command_line()
     variant = getattr(flags, "depth2img_install", None)
     if variant is None or any(thread.name == _THREAD for thread in threading.enumerate()):
@@ -75,8 +74,9 @@ _THREAD = "depth2img-install-flag"
 
 def _install(variant: str) -> None:
     try:
-        progress = ConsoleProgress(terminal())
-        say(f"Depth2Img: {download_file(catalog.variant(variant), progress=progress.show)}")
+        with ProgressBar() as bar:
+            done = download_file(catalog.variant(variant), progress=bar.show)
+        say(f"Depth2Img: {done}")
     except Depth2ImgError as error:
         say(f"Depth2Img: {error}")
     except Exception:  # noqa: BLE001 - of a thread: nobody else would tell

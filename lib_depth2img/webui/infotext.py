@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
-from ..fields import FIELDS, Choice, Field
-from ..request import Depth2ImgRequest
+from ..request.fields import FIELDS, Choice, Field
+from ..request.request import Depth2ImgRequest
 
 if TYPE_CHECKING:
-    from .panel import Panel
+    from .ui.panel import Panel
 
 __all__ = ["DIGEST_KEY", "KEYS", "describe", "forget", "paste_functions", "read", "text_of", "write"]
 

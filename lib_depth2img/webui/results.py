@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..depth.files import encode_png, save_depth_map
+from ..depth.io.files import encode_png, save_depth_map
 from ..errors import Depth2ImgError
-from . import host
+from .hosts import a1111 as host
 
 if TYPE_CHECKING:
     from ..depth.depth_map import DepthMap
-    from .override import Generation
+    from .hooks.override import Generation
 
 __all__ = ["deliver"]
 

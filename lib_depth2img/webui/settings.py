@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..fields import Choice, field_named
+from ..request.fields import Choice, field_named
 
 __all__ = ["Settings", "read_settings", "register", "unregister"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..fields import FIELDS, Choice, Field, Flag, Number
-from ..request import Depth2ImgRequest
+from ..request.fields import FIELDS, Choice, Field, Flag, Number
+from ..request.request import Depth2ImgRequest
 
 __all__ = ["apply_axes", "axis_options", "register", "unregister"]
 

@@ -21,6 +21,7 @@ from lib_depth2img.checkpoint.convert import convert
 from lib_depth2img.checkpoint.inspect import inspect
 from lib_depth2img.cli import main
 from lib_depth2img.errors import CheckpointError, TensorFileError
+from lib_depth2img.progress import Progress
 from tests.checkpoint import models
 
 REPO = Path(__file__).parents[2]
@@ -258,9 +259,10 @@ def test_a_pickle_that_would_run_code_is_not_converted(tmp_path):
 
 
 def test_the_listener_sees_both_passes_to_their_end(tmp_path, trained):
-    seen: list[tuple[str, int, int]] = []
-    result = convert(trained, tmp_path / "out.safetensors", listener=lambda *moment: seen.append(moment))
-    assert [phase for phase, done, total in seen if done == total == result.nbytes] == ["writing", "checking"]
+    seen: list[Progress] = []
+    result = convert(trained, tmp_path / "out.safetensors", listener=seen.append)
+    assert [each.phase for each in seen if each.done == each.total == result.nbytes] == ["writing", "checking"]
+    assert {each.name for each in seen} == {"out.safetensors"}
 
 
 def test_the_command(tmp_path, trained, capsys):

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from lib_depth2img import DepthMap, read_depth_map, read_picture
-from lib_depth2img.depth import arrays, sources
-from lib_depth2img.depth.files import MAX_PIXELS, encode_png, save_depth_map
+from lib_depth2img.depth.io import arrays
+from lib_depth2img.depth.io import source as sources
+from lib_depth2img.depth.io.files import MAX_PIXELS, encode_png, save_depth_map
 from lib_depth2img.errors import DepthMapError, PictureError
 
 READERS = [(read_picture, PictureError), (read_depth_map, DepthMapError)]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from lib_depth2img import DepthMap, read_depth_map, save_depth_map
-from lib_depth2img.depth import exr
+from lib_depth2img.depth.io import exr
 from lib_depth2img.errors import DepthMapError
 
 FILES = Path(__file__).parent / "exr"

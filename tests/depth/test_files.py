@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from lib_depth2img import Adjustments, DepthMap, read_depth_map, read_picture, save_depth_map
-from lib_depth2img.depth.files import SUFFIXES, encode_png
+from lib_depth2img.depth.io.files import SUFFIXES, encode_png
 from lib_depth2img.errors import DepthMapError, PictureError, RequestError
 
 RAMP = np.linspace(0.0, 1.0, 48).reshape(6, 8)

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 def test_importing_and_reading_need_neither_torch_nor_opencv() -> None:
     code = (
         "import sys\n"
-        "from lib_depth2img.depth import adjust, colormap, conditioning, depth_map, files, geometry\n"
+        "from lib_depth2img.depth import adjust, colormap, conditioning, depth_map, geometry\n"
+        "from lib_depth2img.depth.io import files\n"
         "depth_map.DepthMap.from_array([[0.0, 1.0]]).resized((8, 8)).adjusted(adjust.Adjustments(far=0.5))\n"
         "print(sorted({'torch', 'cv2', 'timm', 'gradio', 'modules'} & set(sys.modules)))\n"
     )

@@ -22,8 +22,8 @@ from torch import nn
 
 from lib_depth2img import DepthEstimator, DepthMap, conditioning, place
 from lib_depth2img.errors import EstimatorError
-from lib_depth2img.midas.cache import DepthCache
-from lib_depth2img.midas.stage import DepthStage
+from lib_depth2img.estimators.cache import DepthCache
+from lib_depth2img.estimators.stage import DepthStage
 from tests.gpu.subjects import Subject
 
 __all__ = [

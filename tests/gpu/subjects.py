@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lib_depth2img import DepthEstimator
-from lib_depth2img.midas.cache import DepthCache
-from lib_depth2img.midas.networks.building import assign, without_weights
-from lib_depth2img.midas.presets import get_preset
-from lib_depth2img.midas.stage import DepthStage
+from lib_depth2img.estimators.cache import DepthCache
+from lib_depth2img.estimators.networks.building import assign, without_weights
+from lib_depth2img.estimators.presets import get_preset
+from lib_depth2img.estimators.stage import DepthStage
 
 __all__ = ["Subject", "photograph", "photographs", "random_network", "subject", "unusual_pictures"]
 

@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
-from lib_depth2img.fields import FIELDS, Choice
-from lib_depth2img.webui import markup
+from lib_depth2img.request.fields import FIELDS, Choice
+from lib_depth2img.webui.ui import markup
 from tests.host.conftest import DEPTH, PLAIN, infotexts
 from tests.host.panel_page import infotext_of, shown_in, small_and_quick, type_into, value_of
 from tests.host.server import WebUI, decode, encode

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 from selenium.webdriver import Chrome, Keys
 
-from lib_depth2img.checkpoint.catalog import FILES, HubSource
 from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
-from tests.checkpoint.hub import Hub, Served
+from lib_depth2img.weights.catalog import FILES, HubSource
 from tests.host.conftest import PLAIN, Starter
 from tests.host.panel_page import shown_in, small_and_quick
 from tests.host.server import WebUI
 from tests.webui.browser import Page
+from tests.weights.hub import Hub, Served
 
 PAIR = next(file for file in FILES if file.variant)
 STATE = "#depth2img_install_state"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from lib_depth2img.webui.known_host import UNKNOWN
+from lib_depth2img.webui.hosts.known import UNKNOWN
 from tests.host.conftest import faults
 from tests.host.server import ROOT, WebUI
 from tests.webui.browser import Page, chromium

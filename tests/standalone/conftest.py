@@ -14,7 +14,7 @@ with warnings.catch_warnings():  # ldm, timm and open_clip warn on import about 
     from training import text, unet, vae
 
 from lib_depth2img.checkpoint.small_model import SMALL_CONFIG
-from lib_depth2img.midas.networks.small import SmallDepthNet
+from lib_depth2img.estimators.networks.small import SmallDepthNet
 from lib_depth2img.standalone.loading import load_model
 from training.export import PREFIXES, export
 from training.measure import Unseen, unseen_scenes

@@ -74,14 +74,20 @@ def test_the_conditioning_is_the_librarys(model, unseen, monkeypatch) -> None:
     monkeypatch.setattr(road._Sampling, "run", lambda self, *rest: seen.append(self.depth) or sampler(self, *rest))
     adjustments = Adjustments(gamma=2.0, invert=True)
     generate(model, unseen.picture, unseen.depth_map, QUICK, adjustments=adjustments)
-    expected = conditioning(adjustments.apply(unseen.depth_map), placement(unseen.picture, QUICK.size))
+    expected = conditioning(unseen.depth_map.adjusted(adjustments), placement(unseen.picture, QUICK.size))
     assert torch.equal(seen[0], expected)
 
 
 def test_progress_counts_every_step(model, unseen) -> None:
     counts: list[tuple[int, int]] = []
     settings = dataclasses.replace(QUICK, denoising_strength=0.5)
-    generate(model, unseen.picture, unseen.depth_map, settings, progress=lambda *count: counts.append(count))
+    generate(
+        model,
+        unseen.picture,
+        unseen.depth_map,
+        settings,
+        progress=lambda moment: counts.append((moment.done, moment.total)),
+    )
     assert counts == [(1, 2), (2, 2)]
 
 
@@ -156,7 +162,11 @@ def test_the_contact_sheet_has_a_row_without_and_a_row_with_depth(model, unseen)
     counts: list[tuple[int, int]] = []
     settings = dataclasses.replace(QUICK, steps=2)
     sheet = contact_sheet(
-        model, unseen.picture, unseen.depth_map, settings, progress=lambda *count: counts.append(count)
+        model,
+        unseen.picture,
+        unseen.depth_map,
+        settings,
+        progress=lambda moment: counts.append((moment.done, moment.total)),
     )
     assert [row.title for row in sheet.rows] == ["img2img, no depth", "depth-to-image"]
     assert counts[-1] == (2 * len(STRENGTHS), 2 * len(STRENGTHS))
@@ -321,5 +331,5 @@ def test_a_checkpoint_without_a_yaml_is_taken_for_512_depth_ema_and_nothing_is_f
     parameters = _configuration(tmp_path / "512-depth-ema.ckpt").params
     assert parameters.unet_config.params.model_channels == 320
     assert parameters.cond_stage_config.params.version is None
-    assert parameters.depth_stage_config.target == "lib_depth2img.midas.stage.DepthStage"
+    assert parameters.depth_stage_config.target == "lib_depth2img.estimators.stage.DepthStage"
     assert parameters.depth_stage_config.params.model_type == "dpt_hybrid"

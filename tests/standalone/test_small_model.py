@@ -19,7 +19,7 @@ from lib_depth2img.standalone.generate import generate
 from lib_depth2img.standalone.loading import load_model
 from lib_depth2img.standalone.pictures import from_tensor, to_tensor
 from lib_depth2img.standalone.settings import Settings
-from lib_depth2img.tensor_file import open_tensor_file
+from lib_depth2img.weights.tensor_file import open_tensor_file
 from training.measure import (
     GREY,
     Unseen,

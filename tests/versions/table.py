@@ -95,19 +95,19 @@ NEWEST = Environment(  # of the day it is made: `make clean` lets it be made aga
 )
 
 _ESTIMATORS = (
-    "tests/midas",
+    "tests/estimators",
     "tests/webui/hooks/test_depth_stage.py",
     "tests/webui/hooks/test_other_devices.py",
 )
-_CHECKPOINTS = ("tests/tensors", "tests/checkpoint")
+_CHECKPOINTS = ("tests/weights", "tests/checkpoint")
 _WITHOUT_A_HOST = (
-    "tests/midas",
-    "--ignore=tests/midas/test_parity.py",  # Stability's ldm, geffnet
-    "tests/tensors",
-    "--ignore=tests/tensors/test_reading.py",  # pytorch_lightning
-    "tests/checkpoint/test_catalog.py",  # convert, inspect and transplant take their names from Stability's ldm
-    "tests/checkpoint/test_install.py",
-    "tests/checkpoint/test_install_interrupted.py",
+    "tests/estimators",
+    "--ignore=tests/estimators/test_parity.py",  # Stability's ldm, geffnet
+    "tests/weights",
+    "--ignore=tests/weights/test_reading.py",  # pytorch_lightning
+    "tests/weights/test_catalog.py",  # convert, inspect and transplant take their names from Stability's ldm
+    "tests/weights/test_install.py",
+    "tests/weights/test_install_interrupted.py",
 )
 
 REFERENCE = Row("host", SUITE, None, _ESTIMATORS + _CHECKPOINTS)
@@ -116,7 +116,7 @@ REFERENCE = Row("host", SUITE, None, _ESTIMATORS + _CHECKPOINTS)
 ROWS = (
     REFERENCE,
     # The newest that ControlNet beside us allows. Parity is shown by the values, which are those of the row above.
-    Row("controlnet", SUITE, "timm==0.9.5", (*_ESTIMATORS, "--ignore=tests/midas/test_parity.py")),
+    Row("controlnet", SUITE, "timm==0.9.5", (*_ESTIMATORS, "--ignore=tests/estimators/test_parity.py")),
     Row("ipex", IPEX, "timm==0.6.7", _WITHOUT_A_HOST),
     Row("forge", FORGE, "timm==1.0.14", _WITHOUT_A_HOST),
     Row("reforge", REFORGE, "timm==1.0.14", _WITHOUT_A_HOST),

@@ -115,8 +115,8 @@ def _picture(side: int) -> np.ndarray:
 def _write(path: Path) -> None:
     import torch
 
-    from lib_depth2img.midas.presets import PRESETS, get_preset
-    from lib_depth2img.midas.weights import build_network
+    from lib_depth2img.estimators.loading import build_network
+    from lib_depth2img.estimators.presets import PRESETS, get_preset
 
     written: dict[str, np.ndarray] = {_VERSIONS: np.array(json.dumps(_installed()))}
     picture = torch.from_numpy(_picture(SIDE))

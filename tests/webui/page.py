@@ -13,13 +13,13 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from lib_depth2img.checkpoint.progress import Progress
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import InstallCancelled
-from lib_depth2img.fields import PANEL_ORDER
-from lib_depth2img.request import Depth2ImgRequest
-from lib_depth2img.webui.panel import Panel, build_panel
-from lib_depth2img.webui.services import Download, EstimatorStatus, ModelStatus
+from lib_depth2img.progress import Progress
+from lib_depth2img.request.fields import PANEL_ORDER
+from lib_depth2img.request.request import Depth2ImgRequest
+from lib_depth2img.webui.ui.panel import Panel, build_panel
+from lib_depth2img.webui.ui.services import Download, EstimatorStatus, ModelStatus
 from tests.webui.browser import ROOT
 
 _PICTURES = {

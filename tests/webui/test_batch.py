@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from lib_depth2img.errors import RequestError
-from lib_depth2img.fields import FIELDS, PANEL_ORDER, Choice
-from lib_depth2img.request import Depth2ImgRequest
-from lib_depth2img.webui import batch
-from lib_depth2img.webui.batch import MISSING, BatchOptions, BatchRun, MapFolder, current_run
+from lib_depth2img.request.fields import FIELDS, PANEL_ORDER, Choice
+from lib_depth2img.request.request import Depth2ImgRequest
+from lib_depth2img.webui.hooks import batch
+from lib_depth2img.webui.hooks.batch import MISSING, BatchOptions, BatchRun, MapFolder, current_run
 
 
 def panel_values(**changes: object) -> list[object]:
@@ -218,7 +218,7 @@ def webui(monkeypatch, tmp_path):
     package = types.ModuleType("modules")
     package.img2img, package.util = img2img, SimpleNamespace(walk_files=walk_files)
     monkeypatch.setitem(sys.modules, "modules", package)
-    batch.install(lambda p: p.script_args[1:])
+    batch.hook(lambda p: p.script_args[1:])
     return SimpleNamespace(img2img=img2img, seen=seen, state=state)
 
 

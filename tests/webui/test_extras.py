@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lib_depth2img.errors import RequestError
-from lib_depth2img.webui import extras
+from lib_depth2img.webui.ui import extras
 from tests.webui.page import StubServices
 
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib_depth2img.depth.depth_map import DepthMap
-from lib_depth2img.fields import FIELDS, Choice, field_named
-from lib_depth2img.request import Depth2ImgRequest
-from lib_depth2img.user_image import UserImage
+from lib_depth2img.request.fields import FIELDS, Choice, field_named
+from lib_depth2img.request.request import Depth2ImgRequest
+from lib_depth2img.request.user_image import UserImage
 from lib_depth2img.webui import infotext
-from lib_depth2img.webui.panel import build_panel
+from lib_depth2img.webui.ui.panel import build_panel
 from tests.webui.page import StubServices
 
 MAP = UserImage(DepthMap(np.zeros((2, 2), np.float32), unit=True), "3fa9c1d2e4" + "0" * 54)

@@ -13,7 +13,7 @@ from PIL import Image
 from selenium.webdriver import ActionChains
 
 from lib_depth2img.depth.depth_map import DepthMap
-from lib_depth2img.request import Depth2ImgRequest
+from lib_depth2img.request.request import Depth2ImgRequest
 from tests.webui.browser import Page
 
 NUMBERS = "#depth2img_preview .depth2img-numbers"

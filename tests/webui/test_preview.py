@@ -18,7 +18,7 @@ from PIL import Image
 
 from lib_depth2img.depth.adjust import Adjustments
 from lib_depth2img.depth.depth_map import DepthMap
-from lib_depth2img.webui.preview import SIDE, PreviewMap, render
+from lib_depth2img.webui.ui.preview_map import SIDE, PreviewMap, render
 
 AS_IT_IS = Adjustments()
 ROOT = Path(__file__).parents[2]
@@ -177,7 +177,7 @@ def test_moving_a_slider_is_cheap(blur):
 def test_downloads_of_one_map_are_one_file_and_nothing_stays_behind(tmp_path: Path):
     code = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"
-        "from lib_depth2img.webui.preview_ui import _downloadable\n"
+        "from lib_depth2img.webui.ui.preview import _downloadable\n"
         "paths = [_downloadable(data) for data in (b'one', b'two', b'one')]\n"
         "assert [path.read_bytes() for path in paths] == [b'one', b'two', b'one']\n"
         "assert {path.name for path in paths} == {'depth-map.png'}\n"

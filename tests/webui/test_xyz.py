@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from lib_depth2img.errors import RequestError
-from lib_depth2img.fields import FIELDS
-from lib_depth2img.midas.presets import PRESETS
-from lib_depth2img.request import Depth2ImgRequest
+from lib_depth2img.estimators.presets import PRESETS
+from lib_depth2img.request.fields import FIELDS
+from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.webui import xyz
 
 

@@ -34,11 +34,11 @@ def timed(owner: Any, name: str, kind: str) -> None:
 
 timed(processing, "process_images_inner", "generation")
 timed(processing.StableDiffusionProcessing, "depth2img_image_conditioning", "conditioning")
-if "lib_depth2img.webui.script" in sys.modules:
-    script = sys.modules["lib_depth2img.webui.script"].Depth2ImgScript
+if "lib_depth2img.webui.hooks.script" in sys.modules:
+    script = sys.modules["lib_depth2img.webui.hooks.script"].Depth2ImgScript
     timed(script, "process", "conditioning")
     timed(script, "postprocess", "conditioning")
-    timed(sys.modules["lib_depth2img.webui.override"].Generation, "image_conditioning", "conditioning")
+    timed(sys.modules["lib_depth2img.webui.hooks.override"].Generation, "image_conditioning", "conditioning")
 
 
 def take() -> dict[str, float]:

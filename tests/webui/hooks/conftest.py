@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lib_depth2img.fields import FIELDS, Choice
+from lib_depth2img.request.fields import FIELDS, Choice
 from lib_depth2img.webui import estimators
 from tests import small_checkpoint as small
 from tests.webui.hooks.stand_in import Host, Img2Img, ScriptRunner, Txt2Img
@@ -62,16 +62,16 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _depth_model: Any, net
     """A host with the depth model loaded and the extension's script on its img2img tab, at the panel's API defaults."""
     monkeypatch.setattr(estimators, "ESTIMATORS", estimators.Estimators())
     with Host(tmp_path, _depth_model).installed(monkeypatch) as running:
-        monkeypatch.delitem(sys.modules, "lib_depth2img.webui.script", raising=False)
-        module = importlib.import_module("lib_depth2img.webui.script")
+        monkeypatch.delitem(sys.modules, "lib_depth2img.webui.hooks.script", raising=False)
+        module = importlib.import_module("lib_depth2img.webui.hooks.script")
         monkeypatch.setattr(module, "ESTIMATORS", estimators.ESTIMATORS)
-        monkeypatch.setattr("lib_depth2img.webui.override.ESTIMATORS", estimators.ESTIMATORS)
+        monkeypatch.setattr("lib_depth2img.webui.hooks.override.ESTIMATORS", estimators.ESTIMATORS)
         script = module.Depth2ImgScript()
         script.args_from, script.args_to = 1, 1 + len(defaults())
         running.runner = ScriptRunner([script], [])
         yield running
         assert running.runner.swallowed == []
-    monkeypatch.delitem(sys.modules, "lib_depth2img.webui.script", raising=False)
+    monkeypatch.delitem(sys.modules, "lib_depth2img.webui.hooks.script", raising=False)
 
 
 def defaults() -> list[Any]:

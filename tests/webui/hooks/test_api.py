@@ -15,8 +15,9 @@ from fastapi.responses import JSONResponse
 from PIL import Image
 
 from lib_depth2img import __version__
-from lib_depth2img.webui import api, panel_services
-from lib_depth2img.webui.panel_services import HostServices
+from lib_depth2img.webui import api
+from lib_depth2img.webui import host_services as panel_services
+from lib_depth2img.webui.host_services import HostServices
 from tests.webui.hooks.conftest import halves
 from tests.webui.hooks.stand_in import Host
 

@@ -19,12 +19,12 @@ from torch import nn
 
 from lib_depth2img.checkpoint.configuration import PAIR_YAML, beside, describes_depth_model
 from lib_depth2img.errors import EstimatorError, WeightsError
-from lib_depth2img.midas.networks.building import without_weights
-from lib_depth2img.midas.presets import PRESETS
-from lib_depth2img.webui import depth_stage
-from lib_depth2img.webui import host as facade
-from lib_depth2img.webui.depth_stage import HostDepthStage
+from lib_depth2img.estimators.networks.building import without_weights
+from lib_depth2img.estimators.presets import PRESETS
 from lib_depth2img.webui.estimators import Estimators
+from lib_depth2img.webui.hooks import depth_stage
+from lib_depth2img.webui.hooks.depth_stage import HostDepthStage
+from lib_depth2img.webui.hosts import a1111 as facade
 from tests.webui.hooks.stand_in import Host
 
 PRESET, FILE = "midas_v21_small", "midas_v21_small-70d6b9c8.pt"
@@ -174,8 +174,8 @@ class TestPatches:
 
     def test_stability_builds_this_stage(self, host: Host, midas_api: Any) -> None:
         original = midas_api.MiDaSInference
-        depth_stage.install()
-        depth_stage.install()
+        depth_stage.hook()
+        depth_stage.hook()
         assert midas_api.MiDaSInference is HostDepthStage
         facade.undo_patches()
         assert midas_api.MiDaSInference is original
@@ -196,7 +196,7 @@ def sd2_depth_model(*, midas: str | None = None, channels: int = 5, context_dim:
 class TestYaml:
     @pytest.fixture
     def info(self, host: Host) -> SimpleNamespace:
-        depth_stage.install()
+        depth_stage.hook()
         return SimpleNamespace(filename=str(host.folder / "fine-tune.safetensors"))
 
     def find(self, host: Host, state_dict: dict[str, torch.Tensor], info: Any) -> Any:

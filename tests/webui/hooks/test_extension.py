@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from lib_depth2img.errors import InstallError
-from lib_depth2img.webui import extension, launch_flag
-from lib_depth2img.webui import host as facade
+from lib_depth2img.webui import extension
+from lib_depth2img.webui.hosts import a1111 as facade
 from tests.webui.hooks.stand_in import Host, Processing, Txt2Img
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,7 +58,7 @@ class TestRegister:
         def fail() -> None:
             raise RuntimeError("half-way")
 
-        monkeypatch.setattr(extension.tiles, "install", fail)
+        monkeypatch.setattr(extension.tiles, "hook", fail)
         before = places(host)
         with pytest.raises(RuntimeError):
             extension.register()
@@ -139,9 +139,6 @@ class TestFilesOfTheHostsContract:
         self, monkeypatch: pytest.MonkeyPatch, installed: bool
     ) -> None:
         """modules/launch_utils.py:96 and 135: what an extension's install.py is given."""
-        monkeypatch.setattr(sys, "argv", ["install.py"])
-        monkeypatch.syspath_prepend(str(ROOT))
-        monkeypatch.setattr(launch_flag, "install_at_launch", lambda _: None)
         commands: list[str] = []
         launch = SimpleNamespace(
             is_installed=lambda package: installed or package != "timm",

@@ -14,8 +14,8 @@ from PIL import Image
 from skimage import data
 
 from lib_depth2img.errors import RequestError
-from lib_depth2img.request import Depth2ImgRequest
-from lib_depth2img.webui import override, tiles
+from lib_depth2img.request.request import Depth2ImgRequest
+from lib_depth2img.webui.hooks import override, tiles
 from tests.webui.hooks.conftest import Brightness, halves, img2img, selectable
 from tests.webui.hooks.stand_in import Host, Img2Img
 
@@ -242,7 +242,7 @@ class TestFromNoise:
 class TestTiles:
     def test_each_tile_gets_its_part_of_the_map(self, host: Host) -> None:
         """As sd_upscale.py:47-77 does: cut, then one ``process_images`` after the other."""
-        tiles.install()
+        tiles.hook()
         picture = Image.new("RGB", (128, 64))
         grid = host.modules.images.split_grid(picture, tile_w=64, tile_h=64, overlap=0)
         request = depth_map(halves((128, 64), 0.75))
@@ -256,7 +256,7 @@ class TestTiles:
         assert_edge(host, 4)
 
     def test_an_estimate_is_of_the_tile_itself(self, host: Host) -> None:
-        tiles.install()
+        tiles.hook()
         grid = host.modules.images.split_grid(halves((128, 64), 0.75).convert("RGB"), tile_w=64, tile_h=64, overlap=0)
         host.generate(img2img(host, grid.tiles[0][2][1][2]))
         assert_edge(host, 4)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib_depth2img.fields import PANEL_ORDER, field_named
-from lib_depth2img.webui import panel_services, preview_ui
+from lib_depth2img.request.fields import PANEL_ORDER, field_named
+from lib_depth2img.webui import host_services as panel_services
+from lib_depth2img.webui.ui import preview as preview_ui
 from tests.webui.hooks.conftest import Brightness, img2img
 from tests.webui.hooks.stand_in import Host
 

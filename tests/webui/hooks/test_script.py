@@ -14,8 +14,9 @@ from PIL import Image
 from skimage import data
 
 from lib_depth2img.errors import DeviceError, EstimatorError, RequestError
-from lib_depth2img.request import Depth2ImgRequest
-from lib_depth2img.webui import estimators, guard, override
+from lib_depth2img.request.request import Depth2ImgRequest
+from lib_depth2img.webui import estimators
+from lib_depth2img.webui.hooks import guard, override
 from tests.webui.hooks.conftest import Brightness, halves, img2img, selectable, txt2img
 from tests.webui.hooks.stand_in import Host
 from tests.webui.hooks.test_override import channel, depth_map
@@ -274,7 +275,7 @@ class TestEstimators:
         self, host: Host, photograph: Image.Image, small_weights: Path, reason: str
     ) -> None:
         request = {"estimator": "midas_v21_small"}
-        estimators.install()
+        estimators.hook()
         pool = estimators.ESTIMATORS
         host.generate(img2img(host, photograph, request=request))
         assert len(pool._own) == 1
@@ -291,7 +292,7 @@ class TestEstimators:
 
     @pytest.fixture
     def small_weights(self, host: Host) -> Path:
-        from lib_depth2img.midas.presets import PRESETS
+        from lib_depth2img.estimators.presets import PRESETS
 
         torch.manual_seed(0)
         network = PRESETS["midas_v21_small"].build()
@@ -307,7 +308,7 @@ class TestEstimators:
 class TestGuard:
     @pytest.fixture(autouse=True)
     def guarded(self, host: Host) -> None:
-        guard.install()
+        guard.hook()
 
     def test_txt2img_ends_before_sampling(self, host: Host) -> None:
         with pytest.raises(RequestError, match="no txt2img") as caught:
@@ -372,9 +373,9 @@ class TestGuard:
             host.generate(img2img(host, photograph, refiner_checkpoint="depth"))
 
     def test_taken_off_again(self, host: Host) -> None:
-        from lib_depth2img.webui import host as facade
+        from lib_depth2img.webui.hosts import a1111 as facade
 
-        guard.install()
+        guard.hook()
         facade.undo_patches()
         p = txt2img(host)
         p.init()

@@ -13,7 +13,7 @@ from modules import paths
 
 def swap(wanted):
     # Extensions load by name, so this one is loaded; but its folder is no longer on the path.
-    catalog = sys.modules["lib_depth2img.checkpoint.catalog"]
+    catalog = sys.modules["lib_depth2img.weights.catalog"]
     facts = wanted.get("catalog", {})
     catalog.FILES = tuple(dataclasses.replace(file, **facts.get(file.name, {})) for file in catalog.FILES)
 

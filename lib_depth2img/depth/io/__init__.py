@@ -1,0 +1,1 @@
+"""Files and bytes to depth maps and pictures, and back."""

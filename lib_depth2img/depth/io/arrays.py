@@ -1,0 +1,135 @@
+"""Files of bare numbers: NPY, NPZ and PFM. Each header is checked before its numbers are read."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import zipfile
+from typing import IO
+
+import numpy as np
+
+from ...errors import DepthMapError
+from .source import MAX_FILE_BYTES, check_pixels
+
+__all__ = ["encode_npy", "encode_pfm", "read_npy", "read_npz", "read_pfm"]
+
+_NPZ_NAMES = ("depth", "arr_0")
+
+
+def read_npy(data: bytes) -> np.ndarray:
+    """The array of a .npy file; never a pickle.
+
+    Raises:
+        DepthMapError: broken, Python objects inside, not of the shape of a depth map, or too large.
+    """
+    return _read_npy(io.BytesIO(data))
+
+
+def read_npz(data: bytes) -> np.ndarray:
+    """The array of a .npz file: the only one in it, or the one named "depth" or "arr_0".
+
+    Raises:
+        DepthMapError: broken, no such array, and as for :func:`read_npy`. What is unpacked is bounded by the
+        array's own header.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        with archive, archive.open(_npz_member(archive.namelist())) as member:
+            return _read_npy(member)
+    except DepthMapError:
+        raise
+    except Exception as error:
+        raise DepthMapError(f"The .npz file is broken ({error}). Save or copy it again.") from error
+
+
+def read_pfm(data: bytes) -> np.ndarray:
+    """The numbers of a portable float map: (H, W) for "Pf", (H, W, 3) for "PF", float32, top row first.
+
+    The header is kind, width, height and a scale whose sign gives the byte order (negative: little-endian) and
+    whose size is a unit, which nearness does not have; rows are stored from the bottom up
+    (https://www.pauldebevec.com/Research/HDR/PFM/).
+
+    Raises:
+        DepthMapError: broken or too large.
+    """
+    try:
+        kind, width, height, scale, numbers = _pfm_header(data)
+    except ValueError as error:
+        raise DepthMapError(f"The file has a broken PFM header ({data[:24]!r}). Save or copy it again.") from error
+    check_pixels(width, height)
+    shape = (height, width, 3) if kind == b"PF" else (height, width)
+    dtype = np.dtype("<f4" if scale < 0 else ">f4")
+    _check_length(len(numbers), shape, dtype)
+    return np.frombuffer(numbers, dtype, count=math.prod(shape)).reshape(shape)[::-1].astype(np.float32)
+
+
+def encode_npy(values: np.ndarray) -> bytes:
+    """The bytes of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, values, allow_pickle=False)
+    return file.getvalue()
+
+
+def encode_pfm(values: np.ndarray) -> bytes:
+    """The bytes of a little-endian portable float map of (H, W) float32."""
+    height, width = values.shape
+    return f"Pf\n{width} {height}\n-1.0\n".encode() + values[::-1].astype("<f4").tobytes()
+
+
+def _npz_member(names: list[str]) -> str:
+    arrays = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+    chosen = arrays if len(arrays) == 1 else [name for name in _NPZ_NAMES if name in arrays]
+    if not chosen:
+        raise DepthMapError(
+            f'The file holds the arrays {arrays}; expected a single one, or one named "{_NPZ_NAMES[0]}". '
+            "Save that one alone."
+        )
+    return f"{chosen[0]}.npy"
+
+
+def _read_npy(file: IO[bytes]) -> np.ndarray:
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
+            version
+        ]
+        shape, fortran, dtype = read_header(file)
+    except (ValueError, KeyError, EOFError, TypeError) as error:
+        raise DepthMapError(f"The file has a broken .npy header ({error}). Save or copy it again.") from error
+    if dtype.kind not in "biuf":
+        raise DepthMapError(
+            f"The file holds an array of type {dtype}; expected numbers (bool, integer or float). Convert it."
+        )
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        raise DepthMapError(
+            f"The file holds an array of shape {shape}; a depth map is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). "
+            "Take one map out of a stack, or move the channels to the end."
+        )
+    check_pixels(shape[1], shape[0])
+    size = math.prod(shape) * dtype.itemsize
+    if size > MAX_FILE_BYTES:
+        raise DepthMapError(
+            f"The file holds {size} bytes of {dtype}; at most {MAX_FILE_BYTES} are read. Save it as float32."
+        )
+    numbers = file.read(size)
+    _check_length(len(numbers), shape, dtype)
+    return np.frombuffer(numbers, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _pfm_header(data: bytes) -> tuple[bytes, int, int, float, bytes]:
+    # The one line end after the scale is the last byte of the header; what follows may look like another.
+    match = re.match(rb"(P[fF])\s+(\d{1,9})\s+(\d{1,9})\s+(\S{1,40})(?:\r\n|\s)", data)
+    scale = float(match[4]) if match else 0.0
+    if match is None or scale == 0.0 or not math.isfinite(scale):
+        raise ValueError
+    return match[1], int(match[2]), int(match[3]), scale, data[match.end() :]
+
+
+def _check_length(got: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    wanted = math.prod(shape) * dtype.itemsize
+    if got < wanted:
+        raise DepthMapError(
+            f"The file is cut off: {got} bytes of numbers where its header promises {wanted}. Copy it again."
+        )

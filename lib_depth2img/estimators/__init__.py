@@ -1,0 +1,6 @@
+"""The bundled MiDaS runner: picture in, nearness out.
+
+``presets.py`` says which networks there are, ``networks/`` holds them, ``preprocess.py`` brings a picture to a
+network's input, ``loading.py`` finds and checks the weights, ``stage.py`` is the module a checkpoint calls
+``depth_model``, and ``estimator.py`` puts them together behind a cache. Knows nothing of any user interface.
+"""

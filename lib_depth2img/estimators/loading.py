@@ -1,0 +1,127 @@
+"""Where the weights of an estimator come from, and whether they are the right ones."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from ..errors import WeightsError
+from ..weights import catalog
+from ..weights.hashing import sha256_of
+from ..weights.tensor_file import open_tensor_file, state_dict_names
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .presets import Preset
+
+__all__ = ["WeightsSource", "build_network", "load_weights"]
+
+WeightsSource = Union[str, Path, "Mapping[str, Tensor]"]
+"""A MiDaS ``.pt``, a whole checkpoint with ``depth_model.*`` in it (.safetensors or .ckpt), or a state dict."""
+
+_log = logging.getLogger(__name__)
+
+_PREFIXES = ("depth_model.model.", "model.", "")
+"""Where the network's own names begin: in a checkpoint, in a depth stage, in a published file."""
+
+_UNUSED = ("pretrained.model.head.", "num_batches_tracked")
+"""Names that do not matter to the estimate: the classifier head, which some files lack, and a counter of BatchNorm."""
+
+_SHOWN = 2
+
+
+def build_network(preset: Preset, source: WeightsSource) -> nn.Module:
+    """The network of ``preset`` with the weights of ``source``, in evaluation mode, float as stored, on the CPU.
+
+    Raises:
+        TensorFileError: the file is broken or no weights file.
+        WeightsError: names or shapes do not fit, or the file is known to be another estimator's.
+    """
+    from .networks.building import assign, without_weights
+
+    weights = load_weights(source, preset)
+    network = without_weights(preset.build)
+    _check(network, weights, preset, _described(source))
+    assign(network, weights)
+    return network.requires_grad_(False).eval()
+
+
+def load_weights(source: WeightsSource, preset: Preset) -> dict[str, Tensor]:
+    """The network's state dict out of ``source``, names as published; of a checkpoint only ``depth_model.*`` is read.
+
+    A ``.pt`` whose sha256 the catalogue knows must be ``preset``'s; an unknown one is logged as such and judged by
+    its names.
+
+    Raises:
+        TensorFileError, WeightsError: as :func:`build_network`.
+    """
+    if isinstance(source, Mapping):
+        prefix = _prefix(source, _described(source), preset)
+        return {name.removeprefix(prefix): tensor for name, tensor in source.items() if name.startswith(prefix)}
+    path = Path(source)
+    with open_tensor_file(path) as file:
+        names = state_dict_names(file)
+        prefix = _prefix(names, _described(source), preset)
+        if prefix != _PREFIXES[0]:
+            _check_origin(path, preset)
+        return {name.removeprefix(prefix): file.read(entry) for name, entry in names.items() if name.startswith(prefix)}
+
+
+def _prefix(names: Mapping[str, object], described: str, preset: Preset) -> str:
+    for prefix in _PREFIXES:
+        if any(name.startswith(f"{prefix}pretrained.") for name in names):
+            return prefix
+    if any(name.startswith("model.diffusion_model.") for name in names):
+        raise WeightsError(
+            f"{described} is a checkpoint without MiDaS in it (no depth_model.*). Use a MiDaS file beside it: "
+            f"python -m lib_depth2img install --estimator {preset.name} --to DIR fetches one."
+        )
+    raise WeightsError(
+        f"{described} holds no MiDaS weights; expected names that start with pretrained. or {_PREFIXES[0]}"
+    )
+
+
+def _check_origin(path: Path, preset: Preset) -> None:
+    status = path.stat()
+    digest = _digest_of(path.resolve(), status.st_size, status.st_mtime_ns)
+    known = catalog.file_with_sha256(digest)
+    if known is None:
+        _log.warning(
+            "%s has a sha256 the catalogue does not know (%s); its names and shapes decide.", path.name, digest
+        )
+    elif known.estimator != preset.name:
+        raise WeightsError(f"{path.name} is {known.name} by its sha256; expected weights of {preset.name}.")
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(path: Path, _size: int, _changed: int) -> str:
+    """Of a file as it is now; under --medvram a network is built for every generation, and would be hashed for each."""
+    return sha256_of(path)
+
+
+def _check(network: nn.Module, weights: Mapping[str, Tensor], preset: Preset, described: str) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    missing = [name for name in expected if name not in weights and not any(part in name for part in _UNUSED)]
+    left_over = [name for name in weights if name not in expected]
+    misshaped = [
+        f"{name} {tuple(weights[name].shape)} instead of {shape}"
+        for name, shape in expected.items()
+        if name in weights and tuple(weights[name].shape) != shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
+        for what, names in (("missing", missing), ("left over", left_over), ("of another shape", misshaped))
+        if names
+    ]
+    if problems:
+        raise WeightsError(
+            f"{described} does not fit {preset.name}; {'; '.join(problems)}. Choose the estimator the file is for."
+        )
+
+
+def _described(source: WeightsSource) -> str:
+    return "The state dict" if isinstance(source, Mapping) else Path(source).name

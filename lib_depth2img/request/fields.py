@@ -1,0 +1,260 @@
+"""The one table of a request's fields.
+
+The panel's widgets, the API's arguments, the infotext and the X/Y/Z axes are all made from ``FIELDS``, so a field is
+added here (and to the dataclass in ``request.py``, which a test holds against it) or nowhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..depth.adjust import RANGES, Adjustments
+from ..errors import RequestError
+from .user_image import UserImage, shortened
+
+__all__ = ["FIELDS", "PANEL_ORDER", "Choice", "Field", "Flag", "Number", "Picture", "field_named", "refuse_unknown"]
+
+
+@dataclass(frozen=True)
+class Field(ABC):
+    """One field of a request and how it is shown; the children say which values it takes.
+
+    ``infotext``: its key in a picture's generation parameters; None for what a text cannot hold. ``axis``: it is on
+    the X/Y/Z plot. ``in_tabs``: the panel's first value, where that is not the API's default.
+    """
+
+    name: str
+    label: str
+    default: Any
+    hint: str
+    infotext: str | None = None
+    axis: bool = False
+    in_tabs: Any = None
+
+    @abstractmethod
+    def check(self, value: Any) -> Any:
+        """The value as the request keeps it.
+
+        Raises:
+            RequestError: wrong type or out of range.
+        """
+
+    @abstractmethod
+    def parse(self, text: str) -> Any:
+        """The value from its text in an infotext or on an axis. Raises: RequestError."""
+
+    @property
+    @abstractmethod
+    def allowed(self) -> str:
+        """The allowed values, in words."""
+
+    @property
+    def panel_default(self) -> Any:
+        """The value the panel shows at first."""
+        return self.default if self.in_tabs is None else self.in_tabs
+
+    def refusal(self, value: Any) -> RequestError:
+        """The error for a value that is not allowed."""
+        return RequestError(f"{self.name}: got {shortened(value)}, expected {self.allowed}.")
+
+
+@dataclass(frozen=True)
+class Flag(Field):
+    """True or false, and nothing that merely looks like it."""
+
+    @property
+    def allowed(self) -> str:
+        return "true or false"
+
+    def check(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.refusal(value)
+        return value
+
+    def parse(self, text: str) -> bool:
+        values = {"true": True, "false": False}
+        if text.strip().lower() not in values:
+            raise self.refusal(text)
+        return values[text.strip().lower()]
+
+
+@dataclass(frozen=True)
+class Number(Field):
+    """A finite number in [low, high]; true and false are not numbers here."""
+
+    low: float = 0.0
+    high: float = 1.0
+    step: float = 0.01
+
+    @property
+    def allowed(self) -> str:
+        return f"a number from {self.low:g} to {self.high:g}"
+
+    def check(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise self.refusal(value)
+        if not self.low <= value <= self.high:  # type: ignore[operator] # false for NaN too
+            raise self.refusal(value)
+        return float(value)
+
+    def parse(self, text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError as error:
+            raise self.refusal(text) from error
+        return self.check(number)
+
+
+@dataclass(frozen=True)
+class Choice(Field):
+    """One of ``choices()``, each a (value, label). The panel shows labels; everything else speaks in values."""
+
+    choices: Callable[[], Sequence[tuple[str, str]]] = tuple
+
+    @property
+    def values(self) -> list[str]:
+        """What a request may hold."""
+        return [value for value, _ in self.choices()]
+
+    @property
+    def labels(self) -> list[str]:
+        """What the panel shows, in the order of ``values``."""
+        return [label for _, label in self.choices()]
+
+    @property
+    def allowed(self) -> str:
+        return "one of " + ", ".join(self.values)
+
+    def check(self, value: Any) -> str:
+        if value == self.default:
+            return self.default
+        if not isinstance(value, str) or value not in self.values:
+            raise self.refusal(value)
+        return value
+
+    def parse(self, text: str) -> str:
+        return self.check(text.strip())
+
+    def label_of(self, value: str) -> str:
+        """The label of a value of ``values``."""
+        return dict(self.choices())[value]
+
+    def value_of(self, shown: Any) -> Any:
+        """The value behind a label; whatever is no label comes back as it is, to be checked later."""
+        for value, label in self.choices():
+            if shown == label:
+                return value
+        return shown
+
+
+@dataclass(frozen=True)
+class Picture(Field):
+    """A decoded picture or depth map, or None."""
+
+    def parse(self, text: str) -> Any:
+        """A text holds no picture. Raises: RequestError, always."""
+        raise self.refusal(text)
+
+    @property
+    def allowed(self) -> str:
+        return "base64 of the bytes of a file"
+
+    def check(self, value: Any) -> UserImage | None:
+        if value is not None and not isinstance(value, UserImage):
+            raise self.refusal(value)
+        return value
+
+
+def _sources() -> Sequence[tuple[str, str]]:
+    return (("init_image", "Init image"), ("depth_map", "Depth map"), ("image", "Another picture"))
+
+
+def _only_masked() -> Sequence[tuple[str, str]]:
+    return (("picture", "Whole picture"), ("crop", "Crop"))
+
+
+def _estimators() -> Sequence[tuple[str, str]]:
+    from ..estimators.presets import PRESETS
+
+    return tuple((name, name) for name in ("checkpoint", *PRESETS))
+
+
+def _adjustment(name: str, label: str, hint: str) -> Number:
+    low, high, step = RANGES[name]
+    default = getattr(Adjustments(), name)
+    return Number(name, label, default, hint, f"Depth2Img {name}", axis=True, low=low, high=high, step=step)
+
+
+FIELDS: tuple[Field, ...] = (
+    Flag("enabled", "Enable", True, "Off: the host's own depth conditioning is used.", "Depth2Img enabled"),
+    Choice("source", "Depth from", "init_image", "Where the depth comes from.", "Depth2Img source", choices=_sources),
+    Picture("image", "Depth map file", None, "PNG and TIFF of 8 or 16 bits, float TIFF, OpenEXR, PFM, NPY or NPZ."),
+    Choice(
+        "estimator",
+        "Estimator",
+        "checkpoint",
+        "The network that sees depth; “checkpoint” is the one inside the depth model, which was trained with it.",
+        "Depth2Img estimator",
+        axis=True,
+        choices=_estimators,
+    ),
+    _adjustment("far", "Far", "Nearness at or below this becomes the background."),
+    _adjustment("near", "Near", "Nearness at or above this becomes the foreground."),
+    _adjustment("gamma", "Gamma", "Above 1 brings the middle nearer, below 1 pushes it away."),
+    _adjustment("blur", "Blur", "In pixels of the map; softens steps and hard edges."),
+    Flag("invert", "Invert", False, "For maps in which white is far.", "Depth2Img invert", axis=True),
+    Choice(
+        "only_masked",
+        "With “Only masked”, estimate on",
+        "picture",
+        "The whole picture keeps depth in proportion to what surrounds the mask; the crop shows more detail in it.",
+        "Depth2Img only masked",
+        axis=True,
+        choices=_only_masked,
+    ),
+    Flag(
+        "from_noise",
+        "Start from pure noise",
+        False,
+        "At denoising strength 1 no colour of the init image is left; unmasked parts stay.",
+        "Depth2Img from noise",
+        axis=True,
+    ),
+    Flag(
+        "append_depth_map",
+        "Add depth map to results",
+        False,
+        "It comes last.",
+        "Depth2Img append depth map",
+        in_tabs=True,
+    ),
+    Flag(
+        "save_depth_map", "Save depth map", False, "A 16-bit PNG named after the picture.", "Depth2Img save depth map"
+    ),
+)
+"""In the dataclass's order, which is also that of positional API arguments."""
+
+_BY_NAME = {entry.name: entry for entry in FIELDS}
+
+PANEL_ORDER = (*_BY_NAME, "picture")
+"""What the panel returns first, so what positional arguments mean; ``picture`` is where another picture is dropped."""
+
+
+def field_named(name: str) -> Field:
+    """The table's entry. Raises: RequestError when there is none; the text suggests the nearest name."""
+    refuse_unknown([name])
+    return _BY_NAME[name]
+
+
+def refuse_unknown(names: Iterable[Any]) -> None:
+    """Raises: RequestError for the first name that is no field's."""
+    for name in names:
+        if not isinstance(name, str) or name not in _BY_NAME:
+            near = difflib.get_close_matches(str(name), _BY_NAME, n=1, cutoff=0.5)
+            advice = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(_BY_NAME)}."
+            raise RequestError(f"Unknown field {shortened(name)}. {advice}")

@@ -1,0 +1,167 @@
+"""The depth channel of one generation: bound to that generation's ``p``, never to the host's classes.
+
+``p.img2img_image_conditioning`` is where the host asks for it (processing.py:1757). It is called at the end of
+``p.init``, with the latent already made, so neither the size nor the batch has to be found out by another VAE encode.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ...depth.conditioning import conditioning
+from ...depth.geometry import LATENT_FACTOR, ResizeMode, place
+from ...errors import Depth2ImgError
+from ..estimators import ESTIMATORS
+from ..hosts import a1111 as host
+from ..refusal import as_unprocessable
+from .tiles import tile_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from ...depth.depth_map import DepthMap
+    from ...depth.geometry import Box, Placement
+    from ...request.request import Depth2ImgRequest
+    from .tiles import Tile
+
+__all__ = ["Generation", "bind", "current", "refuse", "unbind"]
+
+_ATTRIBUTE = "_depth2img_generation"
+_BOUND = ("init", "img2img_image_conditioning")
+
+
+class Generation:
+    """One run of ``process_images`` on a depth model.
+
+    ``depth_maps``: the adjusted maps that were used, near = high, one for each init image of the host's batch; empty
+    until the host has asked for the conditioning. ``sizes``: (width, height) of what each covers.
+    """
+
+    def __init__(self, p: Any, request: Depth2ImgRequest) -> None:
+        # ``p`` holds this one. A circle of the two would keep the latents of a failed generation until somebody
+        # collects garbage, since the host calls no ``postprocess`` then.
+        self._p = weakref.ref(p)
+        self.request = request
+        self.depth_maps: list[DepthMap] = []
+        self.sizes: list[tuple[int, int]] = []
+
+    @property
+    def p(self) -> Any:
+        """The ``p`` this is bound to."""
+        p = self._p()
+        assert p is not None, "who calls this holds p"
+        return p
+
+    def image_conditioning(
+        self, _source_image: Any, latent_image: Tensor, _image_mask: Any = None, _round_image_mask: bool = True
+    ) -> Tensor:
+        """In the place of the host's method: (B, 1, h, w) float32 in [-1, 1] beside the latent (B, 4, h, w).
+
+        Raises:
+            Depth2ImgError: the depth cannot be had.
+        """
+        with as_unprocessable():
+            channel = self._channel(latent_image)
+        if self.request.from_noise:
+            self._start_from_noise()
+        return channel.to(latent_image.device)
+
+    def _channel(self, latent_image: Tensor) -> Tensor:
+        height, width = (side * LATENT_FACTOR for side in latent_image.shape[-2:])
+        box = self._only_masked_box()
+        pictures = [host.flattened(picture) for picture in self.p.init_images]
+        if box is not None and self._estimates_crop:
+            pictures = [picture.crop(box) for picture in pictures]
+        placements = [
+            self._placement(picture.size, (width, height), box, tile_of(init_image))
+            for picture, init_image in zip(pictures, self.p.init_images, strict=True)
+        ]
+        self.depth_maps = [depth_map.adjusted(self.request.adjustments) for depth_map in self._maps(pictures)]
+        self.sizes = [placement.picture_size for placement in placements]
+        return conditioning(self.depth_maps, placements, batch_size=latent_image.shape[0])
+
+    def _maps(self, pictures: list[Image.Image]) -> list[DepthMap]:
+        """One map for each picture; the estimator looks at equal pictures once, as the Batch tab hands them over."""
+        request = self.request
+        if request.source == "init_image":
+            return ESTIMATORS.estimate(pictures, request.estimator)
+        assert request.image is not None, "the request refuses a source without its image"
+        if request.source == "image":
+            return ESTIMATORS.estimate([request.image.content], request.estimator) * len(pictures)
+        return [request.image.content] * len(pictures)
+
+    @property
+    def _estimates_crop(self) -> bool:
+        return self.request.source == "init_image" and self.request.only_masked == "crop"
+
+    def _placement(
+        self, picture: tuple[int, int], canvas: tuple[int, int], box: Box | None, tile: Tile | None
+    ) -> Placement:
+        """How the map lies on the canvas: as the host laid the picture (processing.py:1679, 1691-1693)."""
+        if box is not None and self._estimates_crop:
+            return place(picture, canvas, resize_mode=ResizeMode.RESIZE_AND_FILL)
+        if box is not None:
+            return place(picture, canvas, crop=box)
+        if tile is not None and self.request.source != "init_image":
+            return place(tile.whole, canvas, crop=tile.box)
+        return place(picture, canvas, resize_mode=self.p.resize_mode)
+
+    def _only_masked_box(self) -> Box | None:
+        """(x1, y1, x2, y2) in the picture's pixels. The host never resets ``paste_to``, so alone it says nothing."""
+        p = self.p
+        if p.image_mask is None or not p.inpaint_full_res or p.paste_to is None:
+            return None
+        x, y, width, height = p.paste_to
+        return x, y, x + width, y + height
+
+    def _start_from_noise(self) -> None:
+        """Take the init image out of the latent, but where the mask keeps it: "latent nothing", processing.py:1753."""
+        p = self.p
+        if p.denoising_strength < 1:
+            p.comment(
+                f"Depth2Img: starting from pure noise needs denoising strength 1. It is {p.denoising_strength:g}, "
+                "so the init image was the start."
+            )
+        else:
+            p.init_latent = p.init_latent * (0 if p.mask is None else p.mask)
+
+
+def bind(p: Any, request: Depth2ImgRequest) -> None:
+    """Give ``p`` the depth that ``request`` asks for, until ``unbind``; an earlier binding is taken off first."""
+    unbind(p)
+    generation = Generation(p, request)
+    setattr(p, _ATTRIBUTE, generation)
+    p.img2img_image_conditioning = generation.image_conditioning
+
+
+def refuse(p: Any, error: Depth2ImgError) -> None:
+    """Let ``p`` end with ``error`` before any work.
+
+    The host swallows what a script's callback raises (scripts.py:823), but not what ``p.init`` raises.
+    """
+    unbind(p)
+    refused = weakref.ref(p)
+    anew = functools.partial(type(error), *error.args)  # one that was raised holds frames, and those hold ``p``
+
+    def init(*_: Any) -> None:
+        if (here := refused()) is not None:
+            unbind(here)
+        with as_unprocessable():
+            raise anew()
+
+    p.init = init
+
+
+def unbind(p: Any) -> None:
+    """Give ``p`` the host's own methods back; also a copy of a ``p``, which was copied with what was bound to it."""
+    for name in (_ATTRIBUTE, *_BOUND):
+        vars(p).pop(name, None)
+
+
+def current(p: Any) -> Generation | None:
+    """What is bound to ``p``, or None."""
+    generation: Generation | None = vars(p).get(_ATTRIBUTE)
+    return generation

@@ -1,0 +1,1 @@
+"""The hosts: the only files that import ``modules.*``."""

@@ -1,0 +1,1 @@
+"""What the user sees: gradio, and nothing of the host."""

@@ -1,0 +1,190 @@
+"""The accordion "Depth2Img" of the img2img tab, built from the table of fields.
+
+Nothing here is kept between two calls: the host builds a tab's widgets more than once and throws some of them away.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ...request.fields import FIELDS, PANEL_ORDER, Choice, Flag, Number, field_named
+from ..hooks.batch import BATCH_ORDER, MISSING
+from . import install as install_ui
+from . import markup
+from . import preview as preview_ui
+from .upload import UploadedFile
+
+if TYPE_CHECKING:
+    from gradio.components import Component
+
+    from .services import PanelServices
+
+__all__ = ["TITLE", "Panel", "build_panel"]
+
+TITLE = "Depth2Img"
+
+_SUFFIXES = [".png", ".tif", ".tiff", ".exr", ".pfm", ".npy", ".npz", ".webp", ".jpg", ".jpeg", ".bmp", ".pgm"]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The widgets by name; ``note`` says what an infotext asks for and the panel cannot bring back."""
+
+    widgets: dict[str, Component]
+    note: Component
+
+    @property
+    def inputs(self) -> list[Component]:
+        """What the script returns to the host: ``PANEL_ORDER``, then ``BATCH_ORDER``."""
+        return [self.widgets[name] for name in (*PANEL_ORDER, *BATCH_ORDER)]
+
+
+def build_panel(
+    services: PanelServices, *, init_images: Sequence[Component] = (), append_by_default: bool = True
+) -> Panel:
+    """Build the accordion inside the current Blocks.
+
+    ``init_images``: the host's picture widgets, in the order of the img2img tabs they are on; the preview looks at
+    the one whose tab is open. ``append_by_default``: False where the host builds widgets to learn the API's defaults
+    (api.py:333-339).
+    """
+    with gr.Accordion(TITLE, open=False, elem_id="depth2img_panel"):
+        status = gr.HTML(markup.status_line(services.model()), elem_id="depth2img_status")
+        widgets, about = _source_rows(services)
+        note = gr.HTML(elem_id="depth2img_note")
+        widgets |= _slider_rows() | _flag_rows(append_by_default)
+        preview_ui.build(services, widgets, init_images)
+        widgets |= _batch_rows()
+        install_ui.build(services)
+        _refresh_button(services, status, widgets["estimator"], about)
+        gr.HTML(_hints(), visible=False)
+    return Panel(widgets, note)
+
+
+def _widget(name: str, **settings: Any) -> Component:
+    """The widget of one field of the table."""
+    entry = field_named(name)
+    settings = {"label": entry.label, "elem_id": f"depth2img_{name}", "value": entry.panel_default} | settings
+    if isinstance(entry, Flag):
+        return gr.Checkbox(**settings)
+    if isinstance(entry, Number):
+        return gr.Slider(minimum=entry.low, maximum=entry.high, step=entry.step, **settings)
+    if isinstance(entry, Choice):
+        # Labels are the values here: the host's ui-config.json knows no others (modules/ui_loadsave.py:10-11).
+        return gr.Radio(choices=entry.labels, **settings | {"value": entry.label_of(settings["value"])})
+    return UploadedFile(file_types=_SUFFIXES, **settings)
+
+
+def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Component]:
+    """The widgets, and where something is said about the chosen estimator."""
+    widgets = {"enabled": _widget("enabled"), "source": _widget("source")}
+    widgets["image"] = _widget("image", visible=False, height=80)
+    widgets["picture"] = gr.Image(
+        label="Picture to take the depth from",
+        type="pil",
+        source="upload",
+        height=240,
+        visible=False,
+        elem_id="depth2img_picture",
+    )
+    with gr.Column(elem_id="depth2img_estimator_row") as estimator_row:
+        names = [estimator.name for estimator in services.estimators()]
+        widgets["estimator"] = gr.Dropdown(
+            label=field_named("estimator").label,
+            choices=names,
+            value=services.default_estimator(),
+            elem_id="depth2img_estimator",
+        )
+        about = gr.HTML(_estimator_note(services, services.default_estimator()), elem_id="depth2img_estimator_note")
+    widgets["estimator"].change(
+        lambda name: _estimator_note(services, name),
+        [widgets["estimator"]],
+        [about],
+        queue=False,
+        show_progress="hidden",
+    )
+    widgets["source"].change(
+        _visible_for,
+        [widgets["source"]],
+        [widgets["image"], widgets["picture"], estimator_row],
+        queue=False,
+        show_progress="hidden",
+    )
+    return widgets, about
+
+
+def _slider_rows() -> dict[str, Component]:
+    widgets: dict[str, Component] = {}
+    for row in (("far", "near"), ("gamma", "blur")):
+        with gr.Row():
+            widgets |= {name: _widget(name) for name in row}
+    return widgets
+
+
+def _flag_rows(append_by_default: bool) -> dict[str, Component]:
+    with gr.Row():
+        widgets = {name: _widget(name) for name in ("invert", "from_noise")}
+    with gr.Row():
+        widgets["append_depth_map"] = _widget("append_depth_map", value=append_by_default)
+        widgets["save_depth_map"] = _widget("save_depth_map")
+    with gr.Column(elem_id="depth2img_only_masked_row"):
+        widgets["only_masked"] = _widget("only_masked")
+    return widgets
+
+
+def _batch_rows() -> dict[str, Component]:
+    with gr.Accordion("Batch: depth maps from a folder", open=False, elem_id="depth2img_batch"):
+        folder = gr.Textbox(
+            label="Folder of depth maps",
+            placeholder="Paired by file name: a.png with a.png, a_depth.png, a.npy. Empty: not used.",
+            elem_id="depth2img_batch_folder",
+        )
+        missing = gr.Radio(
+            label="A picture without a depth map",
+            choices=list(MISSING),
+            value=MISSING[0],
+            elem_id="depth2img_batch_missing",
+        )
+    return {"batch_folder": folder, "batch_missing": missing}
+
+
+def _refresh_button(services: PanelServices, status: Component, estimator: Component, about: Component) -> None:
+    """Pressed by depth2img.js when the page is loaded and when the checkpoint has changed: works without --api."""
+    button = gr.Button("Refresh Depth2Img", visible=False, elem_id="depth2img_refresh")
+    button.do_not_save_to_config = True  # modules/ui_loadsave.py:53
+
+    def refresh(chosen: str) -> tuple[str, Any, str]:
+        names = [entry.name for entry in services.estimators()]
+        line = markup.status_line(services.model(), asked=True)
+        return line, gr.Dropdown.update(choices=names), _estimator_note(services, chosen)
+
+    button.click(refresh, [estimator], [status, estimator, about], queue=False, show_progress="hidden")
+
+
+def _visible_for(source_label: str) -> list[Any]:
+    source = _source_value(source_label)
+    return [gr.update(visible=source == name) for name in ("depth_map", "image")] + [
+        gr.update(visible=source != "depth_map")
+    ]
+
+
+def _source_value(label: str) -> str:
+    source = field_named("source")
+    assert isinstance(source, Choice)
+    return str(source.value_of(label))
+
+
+def _estimator_note(services: PanelServices, name: str) -> str:
+    return markup.estimator_note(services.estimators(), name)
+
+
+def _hints() -> str:
+    """The table's hints by element id; depth2img.js makes tooltips of them."""
+    hints = {f"depth2img_{entry.name}": entry.hint for entry in FIELDS}
+    return f'<span id="depth2img_hints" data-hints="{html.escape(json.dumps(hints))}"></span>'

@@ -1,0 +1,189 @@
+"""Bring a file in over HTTP, going on where an earlier attempt stopped.
+
+The hub client says where a file is and what it should be (`sources`), but its own download is not used for the bytes:
+whether and where it resumes depends on its version (before 0.23 in the cache, with a symlink to it; with xet transfer
+it is another library's matter), it cannot be cancelled, and it cannot take over what another source has sent. One
+streaming loop with Range requests does all this for every kind of source.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedRandom
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InstallError
+from ..progress import Reporter
+from .sources import Remote, SourceError
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["as_install_error", "fetch"]
+
+CHUNK_BYTES = 128 * 1024
+CONNECT_TIMEOUT = 10.0  # seconds
+READ_TIMEOUT = 30.0  # seconds without a single byte
+ATTEMPTS = 4  # in a row without a new byte
+PAUSE = 1.0  # seconds before the second attempt, doubled for each one after
+WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+class _BrokenOffError(Exception):
+    """The connection broke or the server is busy; the same source may go on."""
+
+
+def fetch(remote: Remote, part: Path, reporter: Reporter) -> None:
+    """Download `remote` into `part`, whose bytes so far are kept; returns when it is complete.
+
+    Raises:
+        SourceError: the source refuses, sends something else, or breaks off again and again.
+        InstallCancelled: the user said so; `part` is kept.
+        InstallError: the disk is full or not writable.
+    """
+    with as_install_error(part):
+        _fetch(remote, part, reporter)
+
+
+@contextmanager
+def as_install_error(
+    path: Path,
+    problem: str = "cannot be read or written",
+    remedy: str = "Choose a folder that can be read and written to.",
+) -> Iterator[None]:
+    """Let what the system refuses leave as an `InstallError`: what of `path` failed, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"The disk of {path} is full. Make room and start again; what was downloaded is kept."
+        elif error.errno == errno.EFBIG:
+            text = f"The file system of {path} takes no file that large; choose another folder."
+        else:
+            text = f"{path} {problem}: {error.strerror or error}. {remedy}"
+        raise InstallError(text) from error
+
+
+def _fetch(remote: Remote, part: Path, reporter: Reporter) -> None:
+    failures = 0
+    while True:
+        before = _size_of(part)
+        try:
+            _stream(remote, part, reporter)
+        except _BrokenOffError as error:
+            failures = 1 if _size_of(part) > before else failures + 1
+            if failures >= ATTEMPTS:
+                raise SourceError(f"{error} ({failures} times in a row)") from error
+            _pause(PAUSE * 2 ** (failures - 1), reporter)
+        else:
+            return
+
+
+def _size_of(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _pause(seconds: float, reporter: Reporter) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        reporter.check()
+        time.sleep(min(0.1, seconds))
+
+
+def _stream(remote: Remote, part: Path, reporter: Reporter) -> None:
+    import requests
+
+    have = _size_of(part)
+    if remote.nbytes is not None and have >= remote.nbytes:
+        if have == remote.nbytes:
+            return
+        _truncate(part)
+        have = 0
+    headers = {**remote.headers, "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
+    try:
+        with requests.get(remote.url, headers=headers, stream=True, timeout=timeout) as response:
+            if _ends_at(response, have):
+                return
+            start, total = _accept(response, part, have=have, nbytes=remote.nbytes)
+            done = _write_body(response, part, reporter, start=start, total=total)
+    except requests.RequestException as error:
+        raise _BrokenOffError(f"{type(error).__name__} from {_host(remote.url)}") from error
+    if total is not None and done < total:
+        raise _BrokenOffError(f"the connection closed at byte {done:,} of {total:,}")
+
+
+def _host(url: str) -> str:
+    return url.split("/")[2] if url.count("/") >= 2 else url
+
+
+def _ends_at(response: requests.Response, have: int) -> bool:
+    """Whether a server that was asked for what follows byte `have` says that nothing does: the part is complete."""
+    return response.status_code == 416 and response.headers.get("Content-Range") == f"bytes */{have}"
+
+
+def _accept(response: requests.Response, part: Path, *, have: int, nbytes: int | None) -> tuple[int, int | None]:
+    """Where the body starts and where the whole file ends, as this response says.
+
+    A server that ignores Range answers 200 and starts from the beginning.
+    """
+    status = response.status_code
+    if status in WORTH_RETRYING:
+        raise _BrokenOffError(f"HTTP {status} {response.reason}")
+    if status == 416:
+        # Our part is longer than this source's file: it came from elsewhere, or is broken. From the beginning, then.
+        _truncate(part)
+        raise _BrokenOffError(f"HTTP 416: it has no byte {have:,}")
+    if status not in (200, 206):
+        raise SourceError(f"HTTP {status} {response.reason}")
+    start, total = _content_range(response, have) if status == 206 else (0, _content_length(response))
+    if nbytes is not None and total not in (None, nbytes):
+        raise SourceError(f"it sends {total:,} bytes, the file has {nbytes:,}")
+    return start, total if total is not None else nbytes
+
+
+def _content_range(response: requests.Response, have: int) -> tuple[int, int | None]:
+    match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if match is None or int(match[1]) != have:
+        raise SourceError(f"it was asked for byte {have:,} and answered {response.headers.get('Content-Range')!r:.100}")
+    return have, None if match[2] == "*" else int(match[2])
+
+
+def _content_length(response: requests.Response) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
+
+
+def _write_body(response: requests.Response, part: Path, reporter: Reporter, *, start: int, total: int | None) -> int:
+    """Append the body from `start`; each chunk is handed to the system at once, so that a killed process loses none."""
+    done = start
+    with _opened(part) as file:
+        file.truncate(start)
+        file.seek(start)
+        reporter.at("downloading", done, total)
+        for chunk in response.iter_content(CHUNK_BYTES):
+            if total is not None and done + len(chunk) > total:
+                raise SourceError(f"it sends more than the {total:,} bytes it announced")
+            file.write(chunk)
+            file.flush()
+            done += len(chunk)
+            reporter.at("downloading", done, total)
+    return done
+
+
+def _opened(part: Path) -> BufferedRandom:
+    part.touch()
+    return part.open("r+b")
+
+
+def _truncate(part: Path) -> None:
+    with _opened(part) as file:
+        file.truncate(0)

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from lib_depth2img import DepthEstimator, DepthMap
+from lib_depth2img.errors import DeviceError, EstimatorError, TensorFileError, WeightsError
+from lib_depth2img.estimators.cache import DepthCache
+from lib_depth2img.estimators.presets import PRESETS
+from lib_depth2img.estimators.stage import DepthStage
+
+SMALL = "midas_v21_small"
+
+
+class Brightness(nn.Module):
+    """A depth stage that can be reckoned by hand: nearness is the mean of the normalised channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.passes: list[tuple[int, ...]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes.append(tuple(x.shape))
+        return x.mean(1, keepdim=True) * self.weight
+
+
+def grey(level: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
+    return Image.new("RGB", size, (level, level, level))
+
+
+@pytest.fixture
+def stage() -> Brightness:
+    return Brightness()
+
+
+@pytest.fixture
+def estimator(stage: Brightness) -> DepthEstimator:
+    return DepthEstimator.around(lambda: nullcontext(stage), key="brightness")
+
+
+@pytest.fixture(scope="module")
+def small_weights() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return PRESETS[SMALL].build().eval().state_dict()
+
+
+def test_one_map_per_picture_in_their_order(estimator):
+    maps = estimator.estimate([grey(0), grey(255, (96, 64)), grey(128), np.zeros((32, 32, 3), np.uint8)])
+    assert [round(float(depth_map.values.mean()), 2) for depth_map in maps] == [-1.0, 1.0, 0.0, -1.0]
+    assert all(isinstance(depth_map, DepthMap) and not depth_map.unit for depth_map in maps)
+
+
+def test_equal_pictures_once_and_those_of_one_size_together(estimator, stage):
+    estimator.estimate([grey(1), grey(2), grey(1), grey(3, (128, 64)), np.asarray(grey(2))])
+    assert sorted(stage.passes) == [(1, 3, 192, 384), (2, 3, 384, 384)]
+
+
+def test_a_large_batch_takes_several_passes(estimator, stage):
+    maps = estimator.estimate([grey(level) for level in range(20)])
+    assert [shape[0] for shape in stage.passes] == [8, 8, 4]
+    levels = [float(depth_map.values.mean()) for depth_map in maps]
+    assert levels == sorted(levels)
+
+
+def test_pictures_seen_before_come_from_the_cache(estimator, stage):
+    (first,) = estimator.estimate([grey(7)])
+    (again,) = estimator.estimate([grey(7)])
+    assert again is first
+    assert len(stage.passes) == 1
+    picture = np.array(grey(7))
+    picture[5, 5, 1] += 1
+    estimator.estimate([picture])
+    estimator.estimate([grey(7, (64, 65))])
+    assert len(stage.passes) == 3
+
+
+def test_a_shared_cache_keeps_estimators_apart(stage):
+    cache = DepthCache()
+    first = DepthEstimator.around(lambda: nullcontext(stage), key="one", cache=cache)
+    other_weights = DepthEstimator.around(lambda: nullcontext(stage), key="two", cache=cache)
+    other_preset = DepthEstimator.around(lambda: nullcontext(stage), key="one", preset="midas_v21", cache=cache)
+    same = DepthEstimator.around(lambda: nullcontext(stage), key="one", cache=cache)
+    for estimator in (first, other_weights, other_preset, same):
+        estimator.estimate([grey(9)])
+    assert len(stage.passes) == 3
+
+
+def test_two_files_of_weights_share_a_cache_and_no_maps(random_network, tmp_path):
+    """Also when the second has taken the first one's place."""
+    cache, maps, last = DepthCache(), [], "scratch.output_conv.4.bias"
+    weights = random_network(SMALL).state_dict()
+    for name, brought_nearer in (("one.pt", 0.0), ("two.pt", 500.0), ("one.pt", 1000.0)):
+        torch.save({**weights, last: weights[last] + brought_nearer}, tmp_path / name)
+        os.utime(tmp_path / name, ns=(len(maps), len(maps)))
+        maps += DepthEstimator(SMALL, weights=tmp_path / name, cache=cache).estimate([grey(9)])
+    assert len(cache) == 3
+    assert len({depth_map.digest for depth_map in maps}) == 3
+
+
+def test_the_cache_is_bounded_and_forgets_the_oldest():
+    one = DepthMap(np.zeros((10, 10), np.float32), unit=False)
+    cache = DepthCache(max_bytes=3 * one.values.nbytes)
+    for key in "abc":
+        cache.put(key, one)
+    assert cache.get("a") is one  # used: now "b" is the oldest
+    cache.put("d", one)
+    assert [key for key in "abcd" if cache.get(key) is not None] == ["a", "c", "d"]
+    cache.put("large", DepthMap(np.zeros((100, 100), np.float32), unit=False))
+    assert cache.get("large") is None
+    assert len(cache) == 3
+    cache.max_bytes = one.values.nbytes
+    assert [key for key in "acd" if cache.get(key) is not None] == ["d"]
+    cache.clear()
+    assert len(cache) == 0
+
+
+def test_threads_share_one_estimate_and_disturb_none(stage):
+    started = threading.Barrier(8)
+
+    def estimate(level: int) -> float:
+        started.wait()
+        return float(estimator.estimate([grey(level)])[0].values.mean())
+
+    estimator = DepthEstimator.around(lambda: nullcontext(stage), key="threads")
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(estimate, [10, 20, 30, 40] * 2))
+    assert len(stage.passes) == 4
+    assert results == pytest.approx([level / 127.5 - 1 for level in (10, 20, 30, 40)] * 2, abs=1e-5)
+
+
+def test_real_networks_may_run_in_several_threads_at_once(random_network, photograph):
+    """Stability's keeps its activations in a global of the module; two threads in one network mix them up."""
+    network = random_network("dpt_hybrid")
+    pictures = [
+        torch.from_numpy(photograph[y : y + 64, y : y + 64]).permute(2, 0, 1)[None] / 127.5 - 1 for y in (0, 99)
+    ]
+    with torch.no_grad():
+        alone = [network(picture) for picture in pictures]
+
+        def run(index: int) -> torch.Tensor:
+            with torch.no_grad():
+                return network(pictures[index % 2])
+
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(run, range(12)))
+    for index, nearness in enumerate(together):
+        torch.testing.assert_close(nearness, alone[index % 2], rtol=1e-4, atol=1e-2)
+
+
+def test_loads_on_first_use_and_gives_everything_back(small_weights):
+    estimator = DepthEstimator(SMALL, weights=small_weights)
+    assert not estimator.loaded
+    (before,) = estimator.estimate([grey(50)])
+    assert estimator.loaded
+    network = weakref.ref(estimator._network._module)
+    estimator.release()
+    gc.collect()
+    assert network() is None
+    assert not estimator.loaded
+    assert len(estimator.cache) == 0
+    (after,) = estimator.estimate([grey(50)])
+    np.testing.assert_array_equal(after.values, before.values)
+
+
+def test_nothing_of_a_borrowed_module_is_kept(photograph):
+    stage = Brightness()
+    gone = weakref.ref(stage)
+    holder = {"stage": stage}
+    estimator = DepthEstimator.around(lambda: nullcontext(holder["stage"]), key="borrowed")
+    estimator.estimate([photograph])
+    holder["stage"] = Brightness()
+    del stage
+    gc.collect()
+    assert gone() is None
+    estimator.estimate([photograph[::-1]])
+    assert len(holder["stage"].passes) == 1
+
+
+def test_a_borrowed_module_is_called_as_one_so_that_hooks_run_and_gets_its_own_dtype(stage):
+    """lowvram moves the depth stage by a hook on the module (modules/lowvram.py:138); half() makes it float16."""
+    seen = []
+    stage.bfloat16().register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
+    (depth_map,) = DepthEstimator.around(lambda: nullcontext(stage), key="half").estimate([grey(255)])
+    assert seen == [torch.bfloat16]
+    assert depth_map.values.dtype == np.float32
+
+
+def test_the_hosts_autocast_does_not_reach_the_network(small_weights, photograph):
+    estimator = DepthEstimator(SMALL, weights=small_weights, cache=DepthCache(0))
+    (plain,) = estimator.estimate([photograph])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (inside,) = estimator.estimate([photograph])
+    np.testing.assert_array_equal(inside.values, plain.values)
+
+
+def test_works_where_bicubic_interpolation_is_missing(small_weights, photograph, monkeypatch):
+    """As on MPS in torch 2.1."""
+    interpolate = nn.functional.interpolate
+
+    def without_bicubic(*args, **kwargs):
+        assert "bicubic" not in (*args, *kwargs.values()), "bicubic is not implemented for MPS"
+        return interpolate(*args, **kwargs)
+
+    monkeypatch.setattr(nn.functional, "interpolate", without_bicubic)
+    DepthEstimator(SMALL, weights=small_weights).estimate([photograph])
+
+
+def test_bfloat16_gives_nearly_the_same_map(random_network, photograph):
+    weights = random_network("dpt_hybrid").state_dict()
+    picture = [photograph[:256, :256]]
+    full, reduced = (
+        DepthEstimator("dpt_hybrid", weights=weights, precision=precision).estimate(picture)[0].values
+        for precision in ("float32", "bfloat16")
+    )
+    assert np.corrcoef(full.ravel(), reduced.ravel())[0, 1] >= 0.999
+    assert np.abs(full - reduced).max() > 0, "both were computed in float32"
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1, 1), (640, 16), (16, 640), (8, 4000), (20000, 500)])
+@pytest.mark.parametrize("preset", ["dpt_hybrid", SMALL])
+def test_extreme_shapes_work(size, preset, stage):
+    estimator = DepthEstimator.around(lambda: nullcontext(stage), key="shapes", preset=preset)
+    (depth_map,) = estimator.estimate([grey(255, size)])
+    ((_, _, height, width),) = stage.passes
+    assert height % 32 == width % 32 == 0
+    assert min(height, width) >= 32
+    assert height * width <= 16 * 384 * 384
+    assert depth_map.values.mean() == pytest.approx(depth_map.values.flat[0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [
+        (np.zeros((4, 4), np.uint8), r"shape \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\)"),
+        (np.zeros((4, 4, 3), np.float32), "float32"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
+        ("picture.png", "got a str"),
+        (None, "got a NoneType"),
+    ],
+)
+def test_what_is_no_picture_is_refused(estimator, picture, said):
+    with pytest.raises(EstimatorError, match=f"(?i){said}"):
+        estimator.estimate([picture])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preset": "midas"}, "'midas'; expected one of dpt_hybrid"),
+        ({"device": "gpu"}, "'gpu' is no device"),
+        ({"precision": "float8"}, "'float8'; expected one of auto"),
+        ({"precision": "float16"}, "float16 does not run on a CPU; use bfloat16"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_at_once(options, said):
+    with pytest.raises((DeviceError, EstimatorError), match=said):
+        DepthEstimator(**{"weights": {}, **options})
+
+
+def test_an_estimate_that_is_not_finite_is_refused(estimator, stage):
+    with torch.no_grad():
+        stage.weight.fill_(float("nan"))
+    with pytest.raises(EstimatorError, match="not finite"):
+        estimator.estimate([grey(3)])
+    with torch.no_grad():
+        stage.weight.fill_(1.0)
+    estimator.estimate([grey(3)])  # and nothing of it was kept
+
+
+def test_out_of_memory_is_said_in_plain_words(estimator, stage):
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    stage.register_forward_pre_hook(full)
+    with pytest.raises(
+        EstimatorError, match="Not enough memory is left for depth estimation by MiDaS DPT-Hybrid at 384x384"
+    ):
+        estimator.estimate([grey(3)])
+
+
+def test_missing_files_are_refused_at_once(tmp_path):
+    with pytest.raises((EstimatorError, TensorFileError), match=r"none\.pt"):
+        DepthEstimator(weights=tmp_path / "none.pt")
+
+
+def test_weights_of_another_preset_are_refused(small_weights):
+    with pytest.raises(WeightsError, match=r"does not fit dpt_hybrid; .* missing: pretrained"):
+        DepthEstimator("dpt_hybrid", weights=small_weights).estimate([grey(3)])
+
+
+def test_the_depth_stage_is_stabilitys_in_keys_and_stays_in_evaluation_mode():
+    stage = DepthStage(SMALL)
+    assert all(name.startswith("model.") for name in stage.state_dict())
+    stage.train()
+    assert not any(module.training for module in stage.modules())
+    x = torch.zeros(2, 3, 64, 96)
+    assert stage(x).shape == (2, 1, 64, 96)
+    assert not stage(x).requires_grad

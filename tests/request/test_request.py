@@ -1,0 +1,330 @@
+"""The request: its table, its checks, and the three ways it comes in."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lib_depth2img.depth.adjust import RANGES, Adjustments
+from lib_depth2img.depth.depth_map import DepthMap
+from lib_depth2img.errors import Depth2ImgError, RequestError
+from lib_depth2img.estimators.presets import PRESETS
+from lib_depth2img.request.fields import FIELDS, PANEL_ORDER, Choice, Field, Flag, Number, Picture, field_named
+from lib_depth2img.request.request import Depth2ImgRequest
+from tests.uploads import b64, png16
+
+DEFAULTS = Depth2ImgRequest()
+
+
+def panel_values(**changes: object) -> list[object]:
+    """What the panel returns at first, with some of it changed."""
+    shown = {
+        entry.name: entry.label_of(entry.panel_default) if isinstance(entry, Choice) else entry.panel_default
+        for entry in FIELDS
+    }
+    return [{**shown, "picture": None, **changes}[name] for name in PANEL_ORDER]
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_table_and_dataclass_agree():
+    fields = dataclasses.fields(Depth2ImgRequest)
+    assert [field.name for field in fields] == [entry.name for entry in FIELDS]
+    assert [field.default for field in fields] == [entry.default for entry in FIELDS]
+
+
+def test_the_fields_are_those_promised_to_api_clients():
+    assert dataclasses.asdict(DEFAULTS) == {
+        "enabled": True,
+        "source": "init_image",
+        "image": None,
+        "estimator": "checkpoint",
+        "far": 0.0,
+        "near": 1.0,
+        "gamma": 1.0,
+        "blur": 0.0,
+        "invert": False,
+        "only_masked": "picture",
+        "from_noise": False,
+        "append_depth_map": False,
+        "save_depth_map": False,
+    }
+
+
+def test_every_default_passes_its_own_check():
+    for entry in FIELDS:
+        assert entry.check(entry.default) == entry.default
+
+
+def test_numbers_have_the_ranges_of_the_depth_library():
+    numbers = {entry.name: (entry.low, entry.high, entry.step) for entry in FIELDS if isinstance(entry, Number)}
+    assert numbers == {name: tuple(allowed) for name, allowed in RANGES.items()}
+
+
+def test_labels_and_infotext_keys_are_unique():
+    labels = [entry.label for entry in FIELDS]
+    keys = [entry.infotext for entry in FIELDS if entry.infotext]
+    assert len(set(labels)) == len(labels)
+    assert len(set(keys)) == len(keys)
+
+
+def test_axes_are_the_source_independent_fields():
+    axes = {entry.name for entry in FIELDS if entry.axis}
+    assert axes == {"estimator", "near", "far", "gamma", "blur", "invert", "only_masked", "from_noise"}
+
+
+def test_estimators_are_the_checkpoint_and_every_preset():
+    assert field_named("estimator").values == ["checkpoint", *PRESETS]
+
+
+def test_only_the_append_field_starts_otherwise_in_the_tabs():
+    assert {entry.name for entry in FIELDS if entry.panel_default != entry.default} == {"append_depth_map"}
+
+
+def test_choices_go_from_value_to_label_and_back():
+    for entry in FIELDS:
+        if isinstance(entry, Choice):
+            assert [entry.value_of(entry.label_of(value)) for value in entry.values] == entry.values
+
+
+def test_an_unknown_entry_is_refused_with_the_nearest_name():
+    with pytest.raises(RequestError, match=r"'gama'.*gamma"):
+        field_named("gama")
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+REFUSED = [
+    ("enabled", 1, "true or false"),
+    ("enabled", "true", "true or false"),
+    ("enabled", None, "true or false"),
+    ("source", "depth-map", "init_image, depth_map, image"),
+    ("source", 1, "init_image, depth_map, image"),
+    ("source", None, "init_image"),
+    ("source", ["init_image"], "init_image"),
+    ("estimator", "dpt_huge", "checkpoint, dpt_hybrid"),
+    ("far", -0.01, "from 0 to 1"),
+    ("far", True, "from 0 to 1"),
+    ("far", "0.5", "from 0 to 1"),
+    ("far", None, "from 0 to 1"),
+    ("far", float("nan"), "from 0 to 1"),
+    ("near", 1.01, "from 0 to 1"),
+    ("near", float("inf"), "from 0 to 1"),
+    ("near", False, "from 0 to 1"),
+    ("near", [1], "from 0 to 1"),
+    ("gamma", 0, "from 0.1 to 10"),
+    ("gamma", 10.5, "from 0.1 to 10"),
+    pytest.param("gamma", 10**400, "from 0.1 to 10", id="gamma-huge"),
+    ("blur", -1, "from 0 to 64"),
+    ("blur", 65, "from 0 to 64"),
+    ("blur", 1j, "from 0 to 64"),
+    ("invert", 0, "true or false"),
+    ("only_masked", "mask", "picture, crop"),
+    ("from_noise", "no", "true or false"),
+    ("append_depth_map", 1.0, "true or false"),
+    ("save_depth_map", {}, "true or false"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), REFUSED)
+def test_a_bad_value_is_refused_with_field_value_and_range(name, value, allowed):
+    with pytest.raises(RequestError) as refusal:
+        Depth2ImgRequest.from_mapping({name: value})
+    text = str(refusal.value)
+    assert text.startswith(f"{name}: got ")
+    assert allowed in text
+    assert repr(value)[:40] in text
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), REFUSED)
+def test_the_dataclass_itself_refuses_too(name, value, allowed):
+    with pytest.raises(RequestError, match=f"^{name}: got "):
+        Depth2ImgRequest(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("far", 0),
+        ("near", 1),
+        ("gamma", 0.1),
+        ("gamma", 10),
+        ("blur", 64),
+        ("far", np.float32(0.5)),
+        ("blur", np.int64(3)),
+    ],
+)
+def test_the_ends_of_a_range_and_every_kind_of_number_are_allowed(name, value):
+    kept = getattr(Depth2ImgRequest.from_mapping({name: value}), name)
+    assert kept == pytest.approx(float(value))
+    assert type(kept) is float
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_far_has_to_be_below_near(far, near):
+    if far < near:
+        assert Depth2ImgRequest(far=far, near=near).adjustments == Adjustments(far=far, near=near)
+    else:
+        with pytest.raises(RequestError, match=r"near: got .* more than far"):
+            Depth2ImgRequest(far=far, near=near)
+
+
+@given(st.dictionaries(st.text(max_size=12), st.none() | st.booleans() | st.floats() | st.text(max_size=8), max_size=4))
+def test_no_mapping_ends_in_anything_but_a_request_or_a_refusal(mapping):
+    with contextlib.suppress(Depth2ImgError):
+        assert isinstance(Depth2ImgRequest.from_mapping(mapping), Depth2ImgRequest)
+
+
+def test_a_long_value_is_shortened_in_the_refusal():
+    with pytest.raises(RequestError) as refusal:
+        Depth2ImgRequest.from_mapping({"source": "x" * 100_000})
+    assert len(str(refusal.value)) < 200
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_name():
+    with pytest.raises(RequestError, match=r"'estimater'\. Did you mean estimator\?"):
+        Depth2ImgRequest.from_mapping({"estimater": "checkpoint"})
+
+
+def test_an_unknown_field_with_nothing_near_is_told_all_names():
+    with pytest.raises(RequestError, match="Known are enabled, source, image"):
+        Depth2ImgRequest.from_mapping({"qqq": 1})
+
+
+def test_a_field_name_that_is_no_text_is_refused():
+    with pytest.raises(RequestError, match="Unknown field 3"):
+        Depth2ImgRequest.from_mapping({3: 1})
+
+
+def test_something_that_is_no_object_is_refused():
+    with pytest.raises(RequestError, match="expected an object with named fields"):
+        Depth2ImgRequest.from_mapping(["init_image"])
+
+
+def test_adjustments_are_the_requests():
+    request = Depth2ImgRequest(far=0.1, near=0.9, gamma=2, blur=3, invert=True)
+    assert request.adjustments == Adjustments(far=0.1, near=0.9, gamma=2.0, blur=3.0, invert=True)
+
+
+def test_replace_checks_again():
+    assert DEFAULTS.replace(far=0.2).far == 0.2
+    with pytest.raises(RequestError, match=r"near: got 0.1"):
+        DEFAULTS.replace(far=0.2, near=0.1)
+    with pytest.raises(RequestError, match="Unknown field 'fa'"):
+        DEFAULTS.replace(fa=0.2)
+
+
+def test_a_request_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DEFAULTS.far = 0.5  # type: ignore[misc]
+
+
+# --- the API and the panel -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("args", [(), [], (None,), ({},), [{}, True, "Depth map"]])
+def test_no_mention_means_the_defaults(args):
+    assert Depth2ImgRequest.from_api_args(args) == DEFAULTS
+
+
+def test_named_fields_count_and_what_the_host_fills_up_behind_them_does_not():
+    args = [{"far": 0.25, "only_masked": "crop"}, *panel_values(near=0.5)[1:]]
+    assert Depth2ImgRequest.from_api_args(args) == Depth2ImgRequest(far=0.25, only_masked="crop")
+
+
+def test_what_is_not_named_is_as_in_the_base():
+    base = Depth2ImgRequest(estimator="dpt_large", far=0.1)
+    assert Depth2ImgRequest.from_api_args([{"far": 0.2}], base=base) == Depth2ImgRequest(estimator="dpt_large", far=0.2)
+    assert Depth2ImgRequest.from_api_args([], base=base) == base
+
+
+def test_positional_arguments_are_in_the_panels_order():
+    args = [True, "depth_map", b64(png16()), "dpt_large", 0.1, 0.9, 2, 3, True, "crop", True, True, True]
+    request = Depth2ImgRequest.from_api_args(args)
+    assert dataclasses.asdict(request.replace(source="init_image", image=None)) == {
+        **dict(zip(PANEL_ORDER, args, strict=False)),
+        "source": "init_image",
+        "image": None,
+    }
+    assert request.source == "depth_map"
+    assert request.image.sha256 == hashlib.sha256(png16()).hexdigest()
+
+
+def test_positional_arguments_may_be_few_or_followed_by_others():
+    assert Depth2ImgRequest.from_api_args([False]) == Depth2ImgRequest(enabled=False)
+    extra = [*panel_values(far=0.3), "folder", "Estimate it"]
+    assert Depth2ImgRequest.from_api_args(extra) == Depth2ImgRequest(far=0.3, append_depth_map=True)
+
+
+def test_the_panel_as_it_is_first_shown():
+    assert Depth2ImgRequest.from_panel(panel_values()) == Depth2ImgRequest(append_depth_map=True)
+
+
+@pytest.mark.parametrize(("label", "value"), [("Crop", "crop"), ("crop", "crop"), ("Whole picture", "picture")])
+def test_labels_and_values_of_a_choice_are_the_same_to_the_panel(label, value):
+    assert Depth2ImgRequest.from_panel(panel_values(only_masked=label)).only_masked == value
+
+
+def test_an_upload_left_in_the_panel_does_not_count_for_another_source():
+    picture = Image.new("RGB", (4, 4), "red")
+    values = panel_values(image=png16(), picture=picture)
+    assert Depth2ImgRequest.from_panel(values).image is None
+    values = panel_values(source="Depth map", image=png16(), picture=picture)
+    assert isinstance(Depth2ImgRequest.from_panel(values).image.content, DepthMap)
+    values = panel_values(source="Another picture", image=png16(), picture=picture)
+    assert Depth2ImgRequest.from_panel(values).image.content.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_the_panel_without_the_upload_its_source_needs_is_refused():
+    with pytest.raises(RequestError, match="image: got none"):
+        Depth2ImgRequest.from_panel(panel_values(source="Depth map"))
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("far", "0.25", 0.25),
+        ("near", " 1 ", 1.0),
+        ("invert", "True", True),
+        ("invert", "false", False),
+        ("only_masked", " crop", "crop"),
+        ("estimator", "dpt_large", "dpt_large"),
+    ],
+)
+def test_texts_are_parsed(name, text, value):
+    assert field_named(name).parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("far", "far"), ("far", "nan"), ("far", "2"), ("invert", "1"), ("estimator", ""), ("image", "a.png")],
+)
+def test_texts_that_make_no_sense_are_refused(name, text):
+    with pytest.raises(RequestError, match=f"^{name}: got "):
+        field_named(name).parse(text)
+
+
+def test_the_root_of_the_field_tree_is_abstract():
+    with pytest.raises(TypeError, match="abstract"):
+        Field("x", "X", None, "")
+    assert {type(entry) for entry in FIELDS} == {Flag, Number, Choice, Picture}
+
+
+def test_importing_the_request_stays_cheap():
+    heavy = ("torch", "cv2", "gradio", "timm", "PIL")
+    code = f"import sys, lib_depth2img.request.request; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,78 @@
+"""The catalogue: what it says of each file, and that nothing in it can be meant twice."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib_depth2img.errors import InstallError
+from lib_depth2img.weights.catalog import (
+    ESTIMATORS,
+    FILES,
+    VARIANTS,
+    HubSource,
+    UrlSource,
+    estimator_file,
+    file_for,
+    file_with_sha256,
+    variant,
+)
+
+REPO = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_an_entry_is_whole(file):
+    assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
+    assert file.sources
+    assert len(set(file.sources)) == len(file.sources)
+    assert file.licence.name in ("CreativeML Open RAIL++-M", "MIT")
+    assert file.licence.url.startswith("https://")
+    assert file.nbytes in (None, file.about_bytes)
+    assert re.fullmatch(r"[\w.-]+\.(ckpt|safetensors|pt)", file.name)
+    for source in file.sources:
+        if isinstance(source, UrlSource):
+            assert source.url.startswith("https://github.com/")
+        else:
+            assert isinstance(source, HubSource)
+            assert source.repository.count("/") == 1
+
+
+def test_names_and_hashes_are_unique():
+    for facts in ({file.name for file in FILES}, {file.sha256 for file in FILES}):
+        assert len(facts) == len(FILES)
+
+
+def test_the_hash_in_a_files_name_is_its_own():
+    named = [(file, match[1]) for file in FILES if (match := re.search(r"-([0-9a-f]{8})\.pt$", file.name))]
+    assert len(named) == 4
+    assert all(file.sha256.startswith(prefix) for file, prefix in named)
+
+
+def test_the_ways_to_an_entry():
+    assert VARIANTS == ("ckpt", "safetensors", "fp16")
+    assert ESTIMATORS == ("dpt_hybrid", "dpt_large", "midas_v21", "midas_v21_small")
+    assert variant("ckpt") is file_for("512-depth-ema.ckpt")
+    assert variant("ckpt").nbytes == 5_707_592_867
+    assert estimator_file("dpt_hybrid").name == "dpt_hybrid-midas-501f0c75.pt"
+    for file in FILES:
+        assert file_with_sha256(file.sha256.upper()) is file
+    assert file_with_sha256("0" * 64) is None
+
+
+@pytest.mark.parametrize(
+    ("look_up", "known"), [(file_for, "512-depth-ema.ckpt"), (variant, "fp16"), (estimator_file, "dpt_large")]
+)
+def test_what_is_not_known_is_answered_with_what_is(look_up, known):
+    with pytest.raises(InstallError, match=known):
+        look_up("nonsense")
+
+
+def test_it_is_light():
+    heavy = "{'torch', 'numpy', 'huggingface_hub'}"
+    code = f"import sys, lib_depth2img.weights.catalog; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)
