@@ -1,10 +1,16 @@
-"""``python -m lib_depth2img``: the command line of the library."""
+"""``depth2img`` or ``python -m lib_depth2img``: the command line of the library."""
 
 import sys
+
+__all__ = ["run"]
 
 
 def run() -> int:
     """Run the command line; a Python that lacks a package is most likely the wrong one, and one line says so."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A file's name may be no text, and a console of Windows may know few letters: neither is worth a traceback.
+            stream.reconfigure(errors="backslashreplace")
     try:
         from .cli import main
 
@@ -18,7 +24,4 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        # A file's name may be no text, and a console of Windows may know few letters: neither is worth a traceback.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(run())

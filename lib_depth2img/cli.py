@@ -1,4 +1,4 @@
-"""The command line: one module of ``commands/`` for each word after ``python -m lib_depth2img``.
+"""The command line: one module of ``commands/`` for each word after ``depth2img`` or ``python -m lib_depth2img``.
 
 Exit codes: 0 done, 1 a bug (with its traceback), 2 bad input (one line on standard error), 130 interrupted.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import __version__
 from .commands import checkpoint, demo, depth, img2img, install
@@ -19,7 +20,7 @@ __all__ = ["build_parser", "main"]
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all its subcommands; building it imports neither torch nor cv2."""
     parser = argparse.ArgumentParser(
-        prog="python -m lib_depth2img",
+        prog=_called(),
         description="Depth maps for Stable Diffusion 2's depth model, and the model itself.",
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -27,6 +28,11 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (depth, img2img, demo, install, checkpoint):
         command.add_parser(subparsers)
     return parser
+
+
+def _called() -> str:
+    """What the user has typed: the package's own command, or Python with the package's name."""
+    return "depth2img" if Path(sys.argv[0]).stem == "depth2img" else "python -m lib_depth2img"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,9 +3,9 @@
 A host that this extension does not know finds no class, and is told why in one sentence.
 """
 
-from lib_depth2img.webui.hosts import known as known_host
+from lib_depth2img.webui import hosts
 
-if known_host.is_known():
+if hosts.is_known():
     from lib_depth2img.webui import extension
     from lib_depth2img.webui.hooks.script import Depth2ImgScript
 
@@ -13,4 +13,4 @@ if known_host.is_known():
 
     extension.register()
 else:
-    print(known_host.UNKNOWN)
+    print(hosts.UNKNOWN)

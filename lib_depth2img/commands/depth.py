@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..console import ProgressBar
-from ..depth.adjust import RANGES, Adjustments
+from ..depth.adjust import ADJUSTMENTS, RANGES, Adjustments
 from ..errors import Depth2ImgError, EstimatorError, RequestError
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from ..progress import Progress
@@ -70,7 +69,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def add_adjustments(parser: argparse.ArgumentParser) -> None:
     """The options that become :class:`Adjustments`, one for each of its fields."""
     for name, allowed in RANGES.items():
-        default = next(field.default for field in fields(Adjustments) if field.name == name)
+        default = getattr(Adjustments(), name)
         parser.add_argument(
             f"--{name}",
             type=float,
@@ -83,7 +82,7 @@ def add_adjustments(parser: argparse.ArgumentParser) -> None:
 
 def adjustments_of(arguments: argparse.Namespace) -> Adjustments:
     """What the options of :func:`add_adjustments` say. Raises: RequestError."""
-    return Adjustments(**{field.name: getattr(arguments, field.name) for field in fields(Adjustments)})
+    return Adjustments(**{name: getattr(arguments, name) for name in ADJUSTMENTS})
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Real
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import RequestError
 
-__all__ = ["RANGES", "Adjustments", "Range"]
+__all__ = ["ADJUSTMENTS", "RANGES", "Adjustments", "Range"]
 
 
 class Range(NamedTuple):
@@ -83,6 +83,10 @@ class Adjustments:
         if self.blur > 0.0:
             values = _blurred(values, self.blur)
         return values
+
+
+ADJUSTMENTS = tuple(field.name for field in fields(Adjustments))
+"""The names of all adjustments."""
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..depth.adjust import RANGES, Adjustments
 from ..errors import RequestError
 from .user_image import UserImage, shortened
 
-__all__ = ["FIELDS", "PANEL_ORDER", "Choice", "Field", "Flag", "Number", "Picture", "field_named", "refuse_unknown"]
+__all__ = ["FIELDS", "Choice", "Field", "Flag", "Number", "Picture", "field_named", "refuse_unknown", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -241,9 +241,6 @@ FIELDS: tuple[Field, ...] = (
 
 _BY_NAME = {entry.name: entry for entry in FIELDS}
 
-PANEL_ORDER = (*_BY_NAME, "picture")
-"""What the panel returns first, so what positional arguments mean; ``picture`` is where another picture is dropped."""
-
 
 def field_named(name: str) -> Field:
     """The table's entry. Raises: RequestError when there is none; the text suggests the nearest name."""
@@ -258,3 +255,8 @@ def refuse_unknown(names: Iterable[Any]) -> None:
             near = difflib.get_close_matches(str(name), _BY_NAME, n=1, cutoff=0.5)
             advice = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(_BY_NAME)}."
             raise RequestError(f"Unknown field {shortened(name)}. {advice}")
+
+
+def text_of(value: Any) -> str:
+    """A field's value as an infotext has it; :meth:`Field.parse` reads it back."""
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..depth.adjust import RANGES, Adjustments
+from ..depth.adjust import ADJUSTMENTS, Adjustments
 from ..errors import RequestError
-from .fields import FIELDS, PANEL_ORDER, Choice, field_named, refuse_unknown
+from .fields import FIELDS, field_named, refuse_unknown
 from .user_image import ImageDecoder, UserImage, decode_image, shortened
 
-__all__ = ["FIELDS", "PANEL_ORDER", "Depth2ImgRequest", "UserImage", "field_named"]
+__all__ = ["Depth2ImgRequest"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Depth2ImgRequest:
 
     @property
     def adjustments(self) -> Adjustments:
-        """Far, near, gamma, blur and invert, as the depth library takes them."""
-        return Adjustments(invert=self.invert, **{name: getattr(self, name) for name in RANGES})
+        """What is changed on the depth map, as the depth library takes it."""
+        return Adjustments(**{name: getattr(self, name) for name in ADJUSTMENTS})
 
     def replace(self, **changes: Any) -> Depth2ImgRequest:
         """A copy with some fields changed, checked again. Raises: RequestError."""
@@ -76,50 +76,6 @@ class Depth2ImgRequest:
         if values.get("image") is not None:
             values["image"] = decode_image(values["image"], source, decoder=image_decoder)
         return base.replace(**values)
-
-    @classmethod
-    def from_panel(
-        cls,
-        values: Sequence[Any],
-        *,
-        image_decoder: ImageDecoder | None = None,
-        base: Depth2ImgRequest | None = None,
-    ) -> Depth2ImgRequest:
-        """From values in ``PANEL_ORDER``. Fewer are completed from ``base``; more are not looked at.
-
-        An upload stays in the panel when the source changes, so the one that the source does not use is passed over.
-        Raises: RequestError.
-        """
-        named = dict(zip(PANEL_ORDER, values, strict=False))
-        for entry in FIELDS:
-            if isinstance(entry, Choice) and entry.name in named:
-                named[entry.name] = entry.value_of(named[entry.name])
-        picture = named.pop("picture", None)
-        source = named.get("source", (base or cls()).source)
-        if source == "init_image":
-            named["image"] = None
-        elif source == "image" and picture is not None:
-            named["image"] = picture
-        return cls.from_mapping(named, image_decoder=image_decoder, base=base)
-
-    @classmethod
-    def from_api_args(
-        cls,
-        args: Sequence[Any],
-        *,
-        image_decoder: ImageDecoder | None = None,
-        base: Depth2ImgRequest | None = None,
-    ) -> Depth2ImgRequest:
-        """From what the host hands an always-on script: nothing, one object, or values in ``PANEL_ORDER``.
-
-        The host fills up with the panel's own values (modules/api/api.py:357-360), so what follows an object is not
-        looked at. Raises: RequestError.
-        """
-        if not args or args[0] is None:
-            return base or cls()
-        if isinstance(args[0], Mapping):
-            return cls.from_mapping(args[0], image_decoder=image_decoder, base=base)
-        return cls.from_panel(args, image_decoder=image_decoder, base=base)
 
 
 def _refuse_unused(image: Any, source: str) -> None:

@@ -16,15 +16,13 @@ from ..checkpoint.pair import pair_installed
 from ..depth.io.files import encode_png
 from ..request.request import Depth2ImgRequest
 from .host_services import HostServices
-from .hosts import a1111 as host
+from .hosts import host
 from .refusal import as_unprocessable
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 __all__ = ["add_routes"]
-
-_ADJUSTMENTS = ("far", "near", "gamma", "blur", "invert")
 
 
 class EstimatorEntry(BaseModel):
@@ -73,7 +71,7 @@ class DepthResponse(BaseModel):
 
 def add_routes(_demo: Any, app: FastAPI) -> None:
     """Add the routes (``on_app_started``), where the host serves its API at all."""
-    if not host.api_enabled():
+    if not host.serves_api():
         return
     options: dict[str, Any] = {"tags": ["Depth2Img"]}
     if host.command_line().api_auth:

@@ -12,8 +12,9 @@ from ..errors import EstimatorError
 from ..estimators.cache import DepthCache
 from ..estimators.estimator import DepthEstimator
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
+from . import settings
 from .hooks.depth_stage import HostDepthStage, missing_weights, weights_file
-from .hosts import a1111 as host
+from .hosts import Point, host
 from .ui.services import EstimatorStatus
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Estimators:
             EstimatorError: the estimator's weights are not there, or it cannot run.
             TensorFileError: its weights' file is broken.
         """
-        self.cache.max_bytes = host.settings().cache_megabytes * _MEGABYTE
+        self.cache.max_bytes = settings.current().cache_megabytes * _MEGABYTE
         estimator = self._checkpoint() if name == CHECKPOINT else self._preset(name)
         with host.status("Estimating depth"):
             return estimator.estimate(pictures)
@@ -60,7 +61,7 @@ class Estimators:
 
     def after_generation(self) -> None:
         """Make room where the settings or --medvram and --lowvram ask for it; estimated maps stay in the cache."""
-        if host.uses_low_memory() or not host.settings().keep_loaded:
+        if host.uses_low_memory() or not settings.current().keep_loaded:
             self.release()
 
     def release(self) -> None:
@@ -72,12 +73,13 @@ class Estimators:
             host.free_memory()
 
     def _checkpoint(self) -> DepthEstimator:
-        model = host.loaded_model()
-        if not host.is_depth_model(model):
+        selected = host.selected()
+        if not selected.is_depth_model:
             raise EstimatorError(
-                f"The loaded checkpoint ({host.checkpoint_name(model)}) is no depth model, so it has no depth "
+                f"The loaded checkpoint ({selected.name}) is no depth model, so it has no depth "
                 f"estimator inside. Load a depth model, or choose one of the estimators {', '.join(PRESETS)}."
             )
+        model = host.loaded_model()
         return DepthEstimator.around(
             _live_stage,
             key=_weights_key(model),
@@ -90,9 +92,9 @@ class Estimators:
         weights = weights_file(name)
         if weights is None:
             raise EstimatorError(missing_weights(name))
-        settings = host.settings()
-        device = "cpu" if settings.device == "cpu" else str(host.compute_device())
-        precision = "float32" if settings.precision == "auto" and host.computes_in_float32() else settings.precision
+        chosen = settings.current()
+        device = "cpu" if chosen.device == "cpu" else str(host.compute_device())
+        precision = "float32" if chosen.precision == "auto" and host.computes_in_float32() else chosen.precision
         key = (name, str(weights), device, precision)
         with self._lock:
             if key not in self._own:
@@ -113,17 +115,15 @@ ESTIMATORS = Estimators()
 
 
 def hook() -> None:
-    """Let go of networks when the host unloads its checkpoint (sd_models.py:1005), until ``host.undo_patches``."""
-    from modules import sd_models
-
-    host.patch(sd_models, "unload_model_weights", _releasing)
+    """Let go of networks when the host unloads its checkpoint (sd_models.py:1005), until ``host.undo``."""
+    host.replace(Point.UNLOAD, _releasing)
 
 
 def _releasing(original: Any) -> Any:
     @functools.wraps(original)
-    def unload_model_weights(*args: Any, **settings: Any) -> Any:
+    def unload_model_weights(*args: Any, **keywords: Any) -> Any:
         ESTIMATORS.release()
-        return original(*args, **settings)
+        return original(*args, **keywords)
 
     return unload_model_weights
 
@@ -140,7 +140,7 @@ def _live_stage() -> Iterator[nn.Module]:
     if isinstance(stage, HostDepthStage):
         stage.prepare()
     lies, computes = _device_of(stage), _input_device(model)
-    if lies == computes or _under_lowvram(model):
+    if lies == computes or host.under_lowvram(model):
         yield stage
         return
     stage.to(computes)
@@ -157,7 +157,7 @@ def _weights_key(model: Any) -> Hashable:
     Noted on the stage, since the file may be moved, or its drive be gone, while the checkpoint is loaded; where it was
     gone from the start, the checkpoint as it is in memory stands for itself.
     """
-    stage, file = model.depth_model, host.checkpoint_file(model)
+    stage, file = model.depth_model, host.checkpoint_file()
     noted = getattr(stage, "weights_key", None)
     if noted is None or noted[0] != str(file):
         try:
@@ -178,12 +178,7 @@ def _preset_of(model: Any) -> str:
 def _input_device(model: Any) -> torch.device:
     """Where the depth stage computes: where it lies, or where the host computes if it only waits on the CPU."""
     lies = _device_of(model.depth_model)
-    return host.compute_device() if lies.type == "cpu" or _under_lowvram(model) else lies
-
-
-def _under_lowvram(model: Any) -> bool:
-    """Whether the host's hook brings the stage in before its pass (lowvram.py:138)."""
-    return bool(getattr(model, "lowvram", False))
+    return host.compute_device() if lies.type == "cpu" or host.under_lowvram(model) else lies
 
 
 def _device_of(stage: nn.Module) -> torch.device:
@@ -191,10 +186,10 @@ def _device_of(stage: nn.Module) -> torch.device:
 
 
 def _checkpoint_status() -> EstimatorStatus:
-    model = host.loaded_model()
-    if not host.is_depth_model(model):
+    selected = host.selected()
+    if not selected.is_depth_model:
         return EstimatorStatus(CHECKPOINT, ready=False, note="No depth model is loaded.")
-    return EstimatorStatus(CHECKPOINT, ready=True, note=f"The estimator inside {host.checkpoint_name(model)}.")
+    return EstimatorStatus(CHECKPOINT, ready=True, note=f"The estimator inside {selected.name}.")
 
 
 def _preset_status(name: str) -> EstimatorStatus:

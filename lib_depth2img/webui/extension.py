@@ -14,7 +14,7 @@ from ..weights import catalog
 from . import api, estimators, settings, xyz
 from .hooks import batch, depth_stage, guard, tiles
 from .host_services import download_file
-from .hosts import a1111 as host
+from .hosts import host
 from .ui.panel import TITLE
 
 __all__ = ["register", "unregister"]
@@ -24,30 +24,24 @@ _log = logging.getLogger(__name__)
 
 def register() -> None:
     """Patch what has to be patched before a checkpoint is loaded, and ask for callbacks; twice is the same as once."""
-    from modules import script_callbacks
-
-    script_callbacks.on_script_unloaded(unregister)  # first: what follows may fail half-way
+    host.call_back("script_unloaded", unregister)  # first: what follows may fail half-way
     small_model.register_architecture()
     depth_stage.hook()
     guard.hook()
     tiles.hook()
     estimators.hook()
     batch.hook(_panel_values)
-    script_callbacks.on_ui_settings(_add_settings)
-    script_callbacks.on_before_ui(xyz.register)
-    script_callbacks.on_app_started(api.add_routes)
-    script_callbacks.on_app_started(_install_as_asked)
+    host.call_back("ui_settings", settings.register)
+    host.call_back("before_ui", xyz.register)
+    host.call_back("app_started", api.add_routes)
+    host.call_back("app_started", _install_as_asked)
 
 
 def unregister() -> None:
     """Leave the host as it was (``on_script_unloaded``)."""
     xyz.unregister()
     settings.unregister()
-    host.undo_patches()
-
-
-def _add_settings() -> None:
-    settings.register(folders_visible=not host.command_line().hide_ui_dir_config)
+    host.undo()
 
 
 def _panel_values(p: Any) -> Sequence[Any]:

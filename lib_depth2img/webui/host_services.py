@@ -14,9 +14,10 @@ from ..replacing import replacing
 from ..weights import catalog
 from ..weights.download import as_install_error
 from ..weights.install import install
+from . import settings
 from .estimators import ESTIMATORS
 from .hooks.depth_stage import weights_file
-from .hosts import a1111 as host
+from .hosts import host
 from .ui.services import Download, EstimatorStatus, ModelStatus
 
 if TYPE_CHECKING:
@@ -44,20 +45,20 @@ class HostServices:
         self._in_queue = in_queue
 
     def model(self) -> ModelStatus:
-        model = host.loaded_model()
-        return ModelStatus(host.checkpoint_name(model), host.is_depth_model(model))
+        selected = host.selected()
+        return ModelStatus(selected.name, selected.is_depth_model)
 
     def estimators(self) -> Sequence[EstimatorStatus]:
         return ESTIMATORS.statuses()
 
     def default_estimator(self) -> str:
-        return host.settings().estimator
+        return settings.current().estimator
 
     def init_picture(self, picture: Image.Image) -> Image.Image:
         return host.init_picture(picture)
 
     def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
-        queue: Any = contextlib.nullcontext() if self._in_queue else host.queue_lock()
+        queue: Any = contextlib.nullcontext() if self._in_queue else host.lock()
         with queue:
             (depth_map,) = ESTIMATORS.estimate([picture], estimator)
             ESTIMATORS.after_generation()
@@ -72,7 +73,7 @@ class HostServices:
     def add_trial_checkpoint(self) -> str:
         _copy_all([small_model.SMALL_CONFIG, small_model.SMALL_CHECKPOINT], host.checkpoint_folder())
         host.refresh_checkpoints()
-        return str(host.checkpoint_named(small_model.SMALL_CHECKPOINT.name).title)
+        return host.title_of(small_model.SMALL_CHECKPOINT.name)
 
 
 def download_file(

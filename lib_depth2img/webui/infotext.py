@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import RequestError
-from ..request.fields import FIELDS, Choice, Field
+from ..request.fields import FIELDS, Choice, Field, text_of
 from ..request.request import Depth2ImgRequest
 
-if TYPE_CHECKING:
-    from .ui.panel import Panel
-
-__all__ = ["DIGEST_KEY", "KEYS", "describe", "forget", "paste_functions", "read", "text_of", "write"]
+__all__ = ["DIGEST_KEY", "KEYS", "describe", "forget", "paste_functions", "read", "write"]
 
 DIGEST_KEY = "Depth2Img image hash"
 """The sha256 prefix of the user's map or picture; the file itself cannot be put into an infotext."""
@@ -67,15 +64,17 @@ def read(entry: Field, parameters: Mapping[str, Any]) -> Any:
         return entry.panel_default
 
 
-def paste_functions(panel: Panel) -> list[tuple[Any, Callable[[Mapping[str, Any]], Any]]]:
+def paste_functions(widgets: Mapping[str, Any], note: Any) -> list[tuple[Any, Callable[[Mapping[str, Any]], Any]]]:
     """(widget, function) pairs for ``Script.infotext_fields``.
+
+    ``widgets``: by the names of the fields. ``note``: says what an infotext asks for and the panel cannot bring back.
 
     Functions and not keys, because the host leaves a widget as it was when its key is missing (infotext_utils.py:500).
     """
     pairs: list[tuple[Any, Callable[[Mapping[str, Any]], Any]]] = [
-        (panel.widgets[entry.name], _shown(entry)) for entry in _WRITTEN
+        (widgets[entry.name], _shown(entry)) for entry in _WRITTEN
     ]
-    return [*pairs, (panel.note, _note)]
+    return [*pairs, (note, _note)]
 
 
 def _shown(entry: Field) -> Callable[[Mapping[str, Any]], Any]:
@@ -96,11 +95,6 @@ def _note(parameters: Mapping[str, Any]) -> str:
         '<p class="depth2img-note">That picture was made with a file of your own, which an infotext cannot hold: '
         f"choose it again (its sha256 begins with {html.escape(digest)}).</p>"
     )
-
-
-def text_of(value: Any) -> str:
-    """A field's value as an infotext has it; :meth:`Field.parse` reads it back."""
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _find(key: str, parameters: Mapping[str, Any]) -> str | None:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from ..depth.io.files import encode_png, save_depth_map
 from ..errors import Depth2ImgError
-from .hosts import a1111 as host
+from . import settings
+from .hosts import host
 
 if TYPE_CHECKING:
     from ..depth.depth_map import DepthMap
@@ -52,7 +53,7 @@ def _append(generation: Generation, processed: Any) -> None:
         shown.add(depth_map.digest)
         infotext = processed.infotexts[min(processed.index_of_first_image + index, len(processed.infotexts) - 1)]
         picture = _picture(depth_map, bits=_bits(generation.p))
-        if host.option("enable_pnginfo"):
+        if host.options().enable_pnginfo:
             picture.info["parameters"] = infotext
         processed.images.append(picture)
         processed.infotexts.append(infotext)
@@ -71,7 +72,7 @@ def _save(generation: Generation, processed: Any) -> None:
 
 def _save_beside(depth_maps: list[DepthMap], pictures: list[Path]) -> None:
     """One for each picture, under its name."""
-    folder = host.settings().maps_folder
+    folder = settings.current().maps_folder
     for index, path in enumerate(pictures):
         target = (Path(folder) if folder else path.parent) / f"{path.stem}{SUFFIX}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,7 @@ def _save_beside(depth_maps: list[DepthMap], pictures: list[Path]) -> None:
 
 def _save_alone(depth_maps: list[DepthMap], p: Any, processed: Any) -> None:
     """Under the names that the pictures would have had, where the host was told to save none."""
-    folder = host.settings().maps_folder
+    folder = settings.current().maps_folder
     for index, depth_map in enumerate(depth_maps):
         host.save_image(
             _picture(depth_map, bits=16),
@@ -117,7 +118,7 @@ def _saved_pictures(processed: Any) -> list[Path]:
 
 def _bits(p: Any) -> int:
     """16 for an API client, where the reply can hold it (api/api.py:99-125); 8 for the tabs, whose widgets clip 16."""
-    return 16 if p.is_api and host.option("samples_format").lower() == "png" else 8
+    return 16 if p.is_api and host.options().samples_format.lower() == "png" else 8
 
 
 def _picture(depth_map: DepthMap, *, bits: int) -> Image.Image:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..request.fields import FIELDS, Choice, Field, Flag, Number
-from ..request.request import Depth2ImgRequest
+from .hosts import host
 
-__all__ = ["apply_axes", "axis_options", "register", "unregister"]
+__all__ = ["axis_options", "cell_values", "register", "unregister"]
 
 _PREFIX = "[Depth2Img] "
 _CELL = "_depth2img_axes"
@@ -17,14 +17,14 @@ _CELL = "_depth2img_axes"
 def register() -> None:
     """Add the axes to the host's X/Y/Z plot; registering twice is the same as once."""
     unregister()
-    module = _xyz_grid()
+    module = host.xyz_grid()
     if module is not None:
         module.axis_options.extend(axis_options(module.AxisOptionImg2Img))
 
 
 def unregister() -> None:
     """Take the axes away again."""
-    module = _xyz_grid()
+    module = host.xyz_grid()
     if module is not None:
         module.axis_options[:] = [option for option in module.axis_options if not option.label.startswith(_PREFIX)]
 
@@ -34,9 +34,10 @@ def axis_options(option_class: Callable[..., Any]) -> list[Any]:
     return [_axis(option_class, entry) for entry in FIELDS if entry.axis]
 
 
-def apply_axes(p: Any, request: Depth2ImgRequest) -> Depth2ImgRequest:
-    """The request with what the cell of ``p`` asks for. Raises: RequestError, as when far is not below near."""
-    return request.replace(**getattr(p, _CELL, {}))
+def cell_values(p: Any) -> dict[str, Any]:
+    """What the cell of ``p`` asks for, by field name; nothing outside of a plot."""
+    values: dict[str, Any] = getattr(p, _CELL, {})
+    return values
 
 
 def _axis(option_class: Callable[..., Any], entry: Field) -> Any:
@@ -64,13 +65,4 @@ def _choices(entry: Field) -> Callable[[], list[str]] | None:
         return lambda: ["True", "False"]
     if isinstance(entry, Choice):
         return lambda: entry.values
-    return None
-
-
-def _xyz_grid() -> Any:
-    from modules import scripts
-
-    for data in scripts.scripts_data:
-        if data.script_class.__module__ == "xyz_grid.py":
-            return data.module
     return None

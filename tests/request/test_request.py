@@ -18,14 +18,15 @@ from lib_depth2img.depth.adjust import RANGES, Adjustments
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import Depth2ImgError, RequestError
 from lib_depth2img.estimators.presets import PRESETS
-from lib_depth2img.request.fields import FIELDS, PANEL_ORDER, Choice, Field, Flag, Number, Picture, field_named
+from lib_depth2img.request.fields import FIELDS, Choice, Field, Flag, Number, Picture, field_named
+from lib_depth2img.request.panel import PANEL_ORDER, panel_values, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
 from tests.uploads import b64, png16
 
 DEFAULTS = Depth2ImgRequest()
 
 
-def panel_values(**changes: object) -> list[object]:
+def shown_values(**changes: object) -> list[object]:
     """What the panel returns at first, with some of it changed."""
     shown = {
         entry.name: entry.label_of(entry.panel_default) if isinstance(entry, Choice) else entry.panel_default
@@ -234,23 +235,25 @@ def test_a_request_cannot_be_changed():
 
 @pytest.mark.parametrize("args", [(), [], (None,), ({},), [{}, True, "Depth map"]])
 def test_no_mention_means_the_defaults(args):
-    assert Depth2ImgRequest.from_api_args(args) == DEFAULTS
+    assert Depth2ImgRequest.from_mapping(script_values(args)) == DEFAULTS
 
 
 def test_named_fields_count_and_what_the_host_fills_up_behind_them_does_not():
-    args = [{"far": 0.25, "only_masked": "crop"}, *panel_values(near=0.5)[1:]]
-    assert Depth2ImgRequest.from_api_args(args) == Depth2ImgRequest(far=0.25, only_masked="crop")
+    args = [{"far": 0.25, "only_masked": "crop"}, *shown_values(near=0.5)[1:]]
+    assert Depth2ImgRequest.from_mapping(script_values(args)) == Depth2ImgRequest(far=0.25, only_masked="crop")
 
 
 def test_what_is_not_named_is_as_in_the_base():
     base = Depth2ImgRequest(estimator="dpt_large", far=0.1)
-    assert Depth2ImgRequest.from_api_args([{"far": 0.2}], base=base) == Depth2ImgRequest(estimator="dpt_large", far=0.2)
-    assert Depth2ImgRequest.from_api_args([], base=base) == base
+    assert Depth2ImgRequest.from_mapping(script_values([{"far": 0.2}]), base=base) == Depth2ImgRequest(
+        estimator="dpt_large", far=0.2
+    )
+    assert Depth2ImgRequest.from_mapping(script_values([]), base=base) == base
 
 
 def test_positional_arguments_are_in_the_panels_order():
     args = [True, "depth_map", b64(png16()), "dpt_large", 0.1, 0.9, 2, 3, True, "crop", True, True, True]
-    request = Depth2ImgRequest.from_api_args(args)
+    request = Depth2ImgRequest.from_mapping(script_values(args))
     assert dataclasses.asdict(request.replace(source="init_image", image=None)) == {
         **dict(zip(PANEL_ORDER, args, strict=False)),
         "source": "init_image",
@@ -261,33 +264,33 @@ def test_positional_arguments_are_in_the_panels_order():
 
 
 def test_positional_arguments_may_be_few_or_followed_by_others():
-    assert Depth2ImgRequest.from_api_args([False]) == Depth2ImgRequest(enabled=False)
-    extra = [*panel_values(far=0.3), "folder", "Estimate it"]
-    assert Depth2ImgRequest.from_api_args(extra) == Depth2ImgRequest(far=0.3, append_depth_map=True)
+    assert Depth2ImgRequest.from_mapping(script_values([False])) == Depth2ImgRequest(enabled=False)
+    extra = [*shown_values(far=0.3), "folder", "Estimate it"]
+    assert Depth2ImgRequest.from_mapping(script_values(extra)) == Depth2ImgRequest(far=0.3, append_depth_map=True)
 
 
 def test_the_panel_as_it_is_first_shown():
-    assert Depth2ImgRequest.from_panel(panel_values()) == Depth2ImgRequest(append_depth_map=True)
+    assert Depth2ImgRequest.from_mapping(panel_values(shown_values())) == Depth2ImgRequest(append_depth_map=True)
 
 
 @pytest.mark.parametrize(("label", "value"), [("Crop", "crop"), ("crop", "crop"), ("Whole picture", "picture")])
 def test_labels_and_values_of_a_choice_are_the_same_to_the_panel(label, value):
-    assert Depth2ImgRequest.from_panel(panel_values(only_masked=label)).only_masked == value
+    assert Depth2ImgRequest.from_mapping(panel_values(shown_values(only_masked=label))).only_masked == value
 
 
 def test_an_upload_left_in_the_panel_does_not_count_for_another_source():
     picture = Image.new("RGB", (4, 4), "red")
-    values = panel_values(image=png16(), picture=picture)
-    assert Depth2ImgRequest.from_panel(values).image is None
-    values = panel_values(source="Depth map", image=png16(), picture=picture)
-    assert isinstance(Depth2ImgRequest.from_panel(values).image.content, DepthMap)
-    values = panel_values(source="Another picture", image=png16(), picture=picture)
-    assert Depth2ImgRequest.from_panel(values).image.content.getpixel((0, 0)) == (255, 0, 0)
+    values = shown_values(image=png16(), picture=picture)
+    assert Depth2ImgRequest.from_mapping(panel_values(values)).image is None
+    values = shown_values(source="Depth map", image=png16(), picture=picture)
+    assert isinstance(Depth2ImgRequest.from_mapping(panel_values(values)).image.content, DepthMap)
+    values = shown_values(source="Another picture", image=png16(), picture=picture)
+    assert Depth2ImgRequest.from_mapping(panel_values(values)).image.content.getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_the_panel_without_the_upload_its_source_needs_is_refused():
     with pytest.raises(RequestError, match="image: got none"):
-        Depth2ImgRequest.from_panel(panel_values(source="Depth map"))
+        Depth2ImgRequest.from_mapping(panel_values(shown_values(source="Depth map")))
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from PIL import Image
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import InstallCancelled
 from lib_depth2img.progress import Progress
-from lib_depth2img.request.fields import PANEL_ORDER
+from lib_depth2img.request.panel import PANEL_ORDER, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.webui.ui.panel import Panel, build_panel
 from lib_depth2img.webui.ui.services import Download, EstimatorStatus, ModelStatus
@@ -109,7 +109,7 @@ def build_page(services: StubServices) -> tuple[gr.Blocks, Panel]:
 
         def read(*values: object) -> str:
             try:
-                services.requests.append(Depth2ImgRequest.from_api_args(values))
+                services.requests.append(Depth2ImgRequest.from_mapping(script_values(values)))
             except Exception as error:  # noqa: BLE001 - shown, so that a test can say what it was
                 return f"{type(error).__name__}: {error}"
             return f"read {len(services.requests)}"

@@ -1,4 +1,4 @@
-"""Which depth map goes with which picture, and how the Batch tab learns which picture it is at."""
+"""How the Batch tab learns which picture it is at, and which map goes with it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ import pytest
 from PIL import Image
 
 from lib_depth2img.errors import RequestError
-from lib_depth2img.request.fields import FIELDS, PANEL_ORDER, Choice
+from lib_depth2img.request.fields import FIELDS, Choice
+from lib_depth2img.request.panel import BATCH_ORDER, MISSING, PANEL_ORDER, BatchOptions, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.webui.hooks import batch
-from lib_depth2img.webui.hooks.batch import MISSING, BatchOptions, BatchRun, MapFolder, current_run
+from lib_depth2img.webui.hooks.batch import BatchRun, picture_values
+from lib_depth2img.webui.hosts import Selected
+from lib_depth2img.webui.hosts.a1111 import _WatchedImages
+from tests.sequences.folders import fill
 
 
 def panel_values(**changes: object) -> list[object]:
@@ -24,90 +28,16 @@ def panel_values(**changes: object) -> list[object]:
         entry.name: entry.label_of(entry.default) if isinstance(entry, Choice) else entry.default for entry in FIELDS
     }
     values = {**shown, "picture": None, "batch_folder": "", "batch_missing": MISSING[0], **changes}
-    return [values[name] for name in (*PANEL_ORDER, *batch.BATCH_ORDER)]
+    return [values[name] for name in (*PANEL_ORDER, *BATCH_ORDER)]
 
 
-def fill(folder: Path, *names: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name in names:
-        (folder / name).write_bytes(b"")
-    return folder
+def request_of(values: list[object], run: BatchRun) -> Depth2ImgRequest:
+    """As the script puts them together."""
+    return Depth2ImgRequest.from_mapping(script_values(values) | run.values())
 
 
 def write_map(path: Path, level: int) -> None:
     Image.fromarray(np.full((4, 4), level, np.uint16)).save(path)
-
-
-# --- pairing ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("picture", "depth_map"),
-    [
-        ("a.png", "a.png"),
-        ("a.jpg", "a.png"),
-        ("a.png", "a_depth.png"),
-        ("a.png", "a-depth.tif"),
-        ("a.png", "a.depth.exr"),
-        ("a.png", "a depth.png"),
-        ("a.png", "a_depthmap.pfm"),
-        ("a.png", "a_depth_map.npz"),
-        ("a.png", "depth_a.png"),
-        ("a.png", "a.npy"),
-        ("A.PNG", "a_DEPTH.Png"),
-        ("straße.png", "STRASSE_depth.png"),
-        ("frame_0007.png", "frame_0007_depth.png"),
-        ("frame_0007.png", "depth_0007.png"),
-        ("frame_0007.png", "7.npy"),
-        ("shot.0007.png", "map0007.exr"),
-        ("depth_charge.png", "depth_charge.png"),
-    ],
-)
-def test_a_picture_finds_its_map(tmp_path, picture, depth_map):
-    folder = fill(tmp_path / "maps", depth_map, "other.png", "notes.txt", "zebra_0123.png")
-    assert MapFolder(folder).partner(tmp_path / picture) == folder / depth_map
-
-
-@pytest.mark.parametrize(
-    ("picture", "maps"),
-    [
-        ("a.png", []),
-        ("a.png", ["ab.png", "b_depth.png", "a.txt"]),
-        ("a_2.png", ["b_2.png", "c_2.png"]),
-        ("a.png", ["1.png"]),
-        ("in_depth.png", ["in.png"]),
-    ],
-)
-def test_a_picture_without_its_map_finds_none(tmp_path, picture, maps):
-    assert MapFolder(fill(tmp_path / "maps", *maps)).partner(tmp_path / picture) is None
-
-
-@pytest.mark.parametrize(
-    ("maps", "best"),
-    [
-        (["a_depth.npy", "a.png"], "a.png"),
-        (["a.png", "a.npy", "a.jpg"], "a.npy"),
-        (["a_depth.png", "a_depth.exr", "depth_a.tif"], "a_depth.exr"),
-        (["b_1.png", "a_1.png"], "a_1.png"),
-    ],
-)
-def test_of_several_maps_the_nearest_name_counts_then_the_deepest_kind(tmp_path, maps, best):
-    folder = fill(tmp_path / "maps", *maps)
-    assert MapFolder(folder).partner(tmp_path / ("a_1.png" if "1" in best else "a.png")) == folder / best
-
-
-def test_in_the_pictures_own_folder_a_picture_is_no_map(tmp_path):
-    folder = fill(tmp_path / "all", "a.png", "a_depth.png", "b.png", "b.jpg", "c.png", "c.npy", "x_1.png", "y_1.png")
-    maps = MapFolder(folder)
-    assert maps.partner(folder / "a.png") == folder / "a_depth.png"
-    assert maps.partner(folder / "b.png") is None
-    assert maps.partner(folder / "c.png") == folder / "c.npy"
-    assert maps.partner(folder / "x_1.png") is None
-
-
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(RequestError, match="cannot be read: No such file"):
-        MapFolder(tmp_path / "no")
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------
@@ -135,11 +65,11 @@ def test_the_request_has_the_current_pictures_map(tmp_path):
     found = []
     for name in "abc":
         run.reading(str(tmp_path / f"{name}.png"))
-        request = run.request(values)
+        request = request_of(values, run)
         assert request.far == 0.1
         level = request.image and round(float(request.image.content.values.max()) * 65535)
         found.append((request.source, level, run.remark is not None))
-        run.request(values)  # once more, as X/Y/Z does
+        request_of(values, run)  # once more, as X/Y/Z does
     assert found == [("depth_map", 1000, False), ("depth_map", 60000, False), ("init_image", None, True)]
     assert run.remark == f"No depth map in {folder} for c.png: estimated."
 
@@ -168,10 +98,10 @@ def test_a_map_that_is_no_map_is_refused_with_its_name(tmp_path):
     run = BatchRun(BatchOptions(folder), [tmp_path / "a.png"])
     run.reading(tmp_path / "a.png")
     with pytest.raises(RequestError, match=r"^image: "):
-        run.request(panel_values())
+        request_of(panel_values(), run)
     (folder / "a.png").unlink()
     with pytest.raises(RequestError, match=r"a\.png cannot be read: No such file"):
-        run.request(panel_values())
+        request_of(panel_values(), run)
 
 
 # --- the host's process_batch ----------------------------------------------------------------------------------------
@@ -199,8 +129,9 @@ def webui(monkeypatch, tmp_path):
         for file in list(files):
             img2img.images.read(file)
             img2img.images.read(str(tmp_path / "mask.png"))
-            run = current_run(p)
-            seen.append((run and run.current and run.current.name, run and run.request(p.script_args[1:])))
+            run = getattr(p, batch._RUN, None)
+            request = run and Depth2ImgRequest.from_mapping(script_values(p.script_args[1:]) | picture_values(p))
+            seen.append((run and run.current and run.current.name, request))
             if "boom" in file:
                 raise ValueError("boom")
         return SimpleNamespace(comments="of the first picture\n") if seen else None
@@ -211,9 +142,8 @@ def webui(monkeypatch, tmp_path):
     img2img.process_batch = process_batch
     host = batch.host
     state = SimpleNamespace(depth=True, flags=SimpleNamespace(hide_ui_dir_config=False))
-    monkeypatch.setattr(host, "patch", lambda owner, name, make: setattr(owner, name, make(getattr(owner, name))))
-    monkeypatch.setattr(host, "loaded_model", lambda: "model")
-    monkeypatch.setattr(host, "is_depth_model", lambda _model: state.depth)
+    monkeypatch.setattr(host, "replace", lambda _, make: setattr(img2img, "process_batch", make(process_batch)))
+    monkeypatch.setattr(host, "selected", lambda: Selected("model", state.depth))
     monkeypatch.setattr(host, "command_line", lambda: state.flags)
     package = types.ModuleType("modules")
     package.img2img, package.util = img2img, SimpleNamespace(walk_files=walk_files)
@@ -260,7 +190,7 @@ def test_the_hosts_images_are_watched_only_during_the_batch(webui, folders):
     with pytest.raises(ValueError, match="boom"):
         webui.img2img.process_batch(processing(batch_folder=str(maps)), str(pictures))
     assert webui.img2img.images is images
-    watched = batch._WatchedImages(images, SimpleNamespace(reading=lambda file: None))
+    watched = _WatchedImages(images, lambda _file: None)
     assert watched.other() == "untouched"
 
 

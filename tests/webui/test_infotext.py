@@ -146,7 +146,10 @@ def pasted(line: str) -> dict[str, object]:
     with gr.Blocks():
         panel = build_panel(StubServices())
     names = {id(widget): name for name, widget in panel.widgets.items()} | {id(panel.note): "note"}
-    return {names[id(widget)]: function(host_parses(line)) for widget, function in infotext.paste_functions(panel)}
+    return {
+        names[id(widget)]: function(host_parses(line))
+        for widget, function in infotext.paste_functions(panel.widgets, panel.note)
+    }
 
 
 def test_pasting_restores_the_panel():

@@ -11,7 +11,7 @@ import pytest
 
 from lib_depth2img.devices import PRECISIONS
 from lib_depth2img.webui import settings
-from lib_depth2img.webui.settings import Settings, read_settings
+from lib_depth2img.webui.settings import Settings, current
 
 
 class OptionInfo:
@@ -45,7 +45,8 @@ class Options:
 @pytest.fixture
 def opts(monkeypatch):
     package = types.ModuleType("modules")
-    package.shared = SimpleNamespace(opts=Options(), OptionInfo=OptionInfo)
+    flags = SimpleNamespace(hide_ui_dir_config=False)
+    package.shared = SimpleNamespace(opts=Options(), OptionInfo=OptionInfo, cmd_opts=flags)
     monkeypatch.setitem(sys.modules, "modules", package)
     return package.shared.opts
 
@@ -60,7 +61,7 @@ def test_every_setting_is_on_the_page_once(opts):
 
 def test_the_pages_defaults_are_the_settings(opts):
     settings.register()
-    assert read_settings(opts) == Settings()
+    assert current() == Settings()
 
 
 def test_every_widget_can_be_built_with_its_default(opts):
@@ -76,9 +77,11 @@ def test_precisions_are_those_of_the_estimator(opts):
     assert tuple(opts.data_labels["depth2img_precision"].component_args["choices"]) == PRECISIONS
 
 
-def test_folders_are_hidden_where_the_host_hides_them(opts):
-    settings.register(folders_visible=False)
-    assert opts.data_labels["depth2img_maps_folder"].component_args == {"visible": False}
+@pytest.mark.parametrize("hidden", [True, False])
+def test_folders_are_hidden_where_the_host_hides_them(opts, hidden):
+    sys.modules["modules"].shared.cmd_opts.hide_ui_dir_config = hidden
+    settings.register()
+    assert opts.data_labels["depth2img_maps_folder"].component_args == {"visible": not hidden}
 
 
 def test_unregistering_takes_the_page_away_and_keeps_the_choices(opts):
@@ -87,14 +90,14 @@ def test_unregistering_takes_the_page_away_and_keeps_the_choices(opts):
     settings.unregister()
     settings.unregister()
     assert opts.data_labels == {}
-    assert read_settings(opts).device == "cpu"
+    assert current().device == "cpu"
 
 
 def test_what_the_user_chose_is_read(opts):
     opts.data.update(depth2img_estimator="dpt_large", depth2img_keep_loaded=False, depth2img_cache_megabytes=64.0)
-    assert read_settings(opts) == Settings(estimator="dpt_large", keep_loaded=False, cache_megabytes=64)
+    assert current() == Settings(estimator="dpt_large", keep_loaded=False, cache_megabytes=64)
 
 
 def test_values_of_another_kind_are_not_taken(opts):
     opts.data.update(depth2img_estimator=None, depth2img_keep_loaded="yes", depth2img_cache_megabytes=True)
-    assert read_settings(opts) == Settings()
+    assert current() == Settings()

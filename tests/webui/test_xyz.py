@@ -68,6 +68,11 @@ def test_a_host_without_the_plot_is_left_alone(plot):
     assert labels(plot) == ["Nothing"]
 
 
+def cell(p: SimpleNamespace, panel: Depth2ImgRequest) -> Depth2ImgRequest:
+    """What a cell asks for on top of the panel."""
+    return panel.replace(**xyz.cell_values(p))
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
@@ -85,14 +90,14 @@ def test_a_host_without_the_plot_is_left_alone(plot):
 def test_an_axis_sets_its_field(name, value, expected):
     p = SimpleNamespace()
     axes()[name].apply(p, value, [value])
-    assert xyz.apply_axes(p, Depth2ImgRequest()) == Depth2ImgRequest(**{name: expected})
+    assert cell(p, Depth2ImgRequest()) == Depth2ImgRequest(**{name: expected})
 
 
 def test_two_axes_go_together_and_the_rest_is_the_panels():
     p = SimpleNamespace()
     axes()["far"].apply(p, 0.4, [])
     axes()["near"].apply(p, 0.6, [])
-    assert xyz.apply_axes(p, Depth2ImgRequest(near=0.3, blur=2.0)) == Depth2ImgRequest(far=0.4, near=0.6, blur=2.0)
+    assert cell(p, Depth2ImgRequest(near=0.3, blur=2.0)) == Depth2ImgRequest(far=0.4, near=0.6, blur=2.0)
 
 
 def test_cells_do_not_leak_into_each_other():
@@ -101,13 +106,13 @@ def test_cells_do_not_leak_into_each_other():
     axes()["blur"].apply(p, 1.0, [])
     first, second = copy.copy(p), copy.copy(p)
     axes()["far"].apply(first, 0.5, [])
-    assert xyz.apply_axes(second, Depth2ImgRequest()) == Depth2ImgRequest(blur=1.0)
-    assert xyz.apply_axes(p, Depth2ImgRequest()) == Depth2ImgRequest(blur=1.0)
-    assert xyz.apply_axes(first, Depth2ImgRequest()) == Depth2ImgRequest(blur=1.0, far=0.5)
+    assert cell(second, Depth2ImgRequest()) == Depth2ImgRequest(blur=1.0)
+    assert cell(p, Depth2ImgRequest()) == Depth2ImgRequest(blur=1.0)
+    assert cell(first, Depth2ImgRequest()) == Depth2ImgRequest(blur=1.0, far=0.5)
 
 
 def test_without_a_plot_the_request_is_as_it_was():
-    assert xyz.apply_axes(SimpleNamespace(), Depth2ImgRequest(far=0.2)) == Depth2ImgRequest(far=0.2)
+    assert cell(SimpleNamespace(), Depth2ImgRequest(far=0.2)) == Depth2ImgRequest(far=0.2)
 
 
 @pytest.mark.parametrize(

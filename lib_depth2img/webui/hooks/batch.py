@@ -8,105 +8,21 @@ from __future__ import annotations
 
 import functools
 import os
-import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import RequestError
-from ...request.fields import PANEL_ORDER
-from ...request.request import Depth2ImgRequest
-from ..hosts import a1111 as host
+from ...request.panel import MISSING, BatchOptions
+from ...sequences.pairs import MapFolder
+from ..hosts import Point, host
 
-__all__ = ["BATCH_ORDER", "MISSING", "BatchOptions", "BatchRun", "MapFolder", "current_run", "hook"]
-
-BATCH_ORDER = ("batch_folder", "batch_missing")
-"""What the panel returns after ``PANEL_ORDER``."""
-
-MISSING = ("Estimate it", "Refuse the batch")
+__all__ = ["BatchRun", "hook", "picture_values"]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 """What the host's Batch tab takes from a folder (modules/img2img.py:24)."""
 
-MAP_SUFFIXES = (".npy", ".npz", ".exr", ".pfm", ".tiff", ".tif", ".png", ".pgm", ".webp", ".bmp", ".jpg", ".jpeg")
-"""Of several maps for one picture the first kind in this order is taken: the one that keeps most of the depth."""
-
 _RUN = "_depth2img_batch"
-_MARK = re.compile(r"(?:^depth(?:[-_. ]?map)?[-_. ]+)|(?:[-_. ]+depth(?:[-_. ]?map)?$)")
-_FRAME = re.compile(r"(\d+)\D*$")
-
-
-@dataclass(frozen=True)
-class _Map:
-    path: Path
-    marked: bool
-
-
-class MapFolder:
-    """The depth maps of one folder, found by a picture's name.
-
-    ``a.png`` goes with ``a.*`` first, then with ``a_depth.*``, ``a-depth.*``, ``a_depthmap.*``, ``depth_a.*``; upper
-    and lower case are the same. Failing that, with the only map of the same frame number (the last number in the
-    name). In the pictures' own folder only marked names and files of bare numbers count, since all else there are
-    pictures.
-
-    Raises:
-        RequestError: no such folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            files = sorted(path for path in folder.iterdir() if path.suffix.lower() in MAP_SUFFIXES)
-        except OSError as error:
-            raise RequestError(f"The folder of depth maps {folder} cannot be read: {error.strerror}.") from error
-        self._by_name: dict[str, list[_Map]] = defaultdict(list)
-        self._by_frame: dict[int, set[str]] = defaultdict(set)
-        for path in files:
-            stem = path.stem.casefold()
-            name = _MARK.sub("", stem)
-            self._by_name[stem].append(_Map(path, marked=False))
-            if name != stem:
-                self._by_name[name].append(_Map(path, marked=True))
-            if frame := _FRAME.search(name):
-                self._by_frame[int(frame[1])].add(name)
-
-    def partner(self, picture: Path) -> Path | None:
-        """The depth map of ``picture``, or None."""
-        stem = picture.stem.casefold()
-        own_folder = picture.parent.resolve() == self.folder.resolve()
-        found = self._best(stem, own_folder)
-        frame = _FRAME.search(stem)
-        if found is None and frame and not own_folder:
-            names = self._by_frame.get(int(frame[1]), set())
-            found = self._best(next(iter(names)), own_folder) if len(names) == 1 else None
-        return found
-
-    def _best(self, name: str, own_folder: bool) -> Path | None:
-        maps = self._by_name.get(name, [])
-        if own_folder:
-            maps = [each for each in maps if each.marked or each.path.suffix.lower() in MAP_SUFFIXES[:4]]
-        ranked = sorted(maps, key=lambda each: (each.marked, MAP_SUFFIXES.index(each.path.suffix.lower())))
-        return ranked[0].path if ranked else None
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """What the panel says about the Batch tab; ``folder`` None: maps are not paired."""
-
-    folder: Path | None = None
-    refuse_missing: bool = False
-
-    @classmethod
-    def from_panel(cls, values: Sequence[Any]) -> BatchOptions:
-        """From the panel's values, of which those of ``BATCH_ORDER`` follow those of ``PANEL_ORDER``."""
-        folder, missing = (*values[len(PANEL_ORDER) :], "", "")[:2]
-        enabled = bool(values) and values[PANEL_ORDER.index("enabled")] is True
-        name = folder.strip().strip('"') if isinstance(folder, str) and enabled else ""
-        return cls(Path(name) if name else None, missing == MISSING[1])
 
 
 class BatchRun:
@@ -142,15 +58,13 @@ class BatchRun:
         """The depth map of the current picture, None where it has to be estimated."""
         return None if self.current is None else self._partners.get(self.current)
 
-    def request(self, values: Sequence[Any], *, base: Depth2ImgRequest | None = None) -> Depth2ImgRequest:
-        """The panel's request with the current picture's map in place of the source. Raises: RequestError."""
-        values = list(values)
+    def values(self) -> dict[str, Any]:
+        """The current picture's map in the place of what the panel says about the source. Raises: RequestError."""
         if self.current is not None and self.partner is None:
             self._estimated[self.current.name] = None
-        values[PANEL_ORDER.index("source")] = "init_image" if self.partner is None else "depth_map"
-        if self.partner is not None:
-            values[PANEL_ORDER.index("image")] = _bytes_of(self.partner)
-        return Depth2ImgRequest.from_panel(values, base=base)
+        if self.partner is None:
+            return {"source": "init_image", "image": None}
+        return {"source": "depth_map", "image": _bytes_of(self.partner)}
 
     @property
     def remark(self) -> str | None:
@@ -166,18 +80,17 @@ def _listed(names: Collection[str]) -> str:
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
-def current_run(p: Any) -> BatchRun | None:
-    """The batch that ``p`` belongs to, where depth maps are paired."""
+def picture_values(p: Any) -> dict[str, Any]:
+    """What the batch that ``p`` belongs to says, by field name; nothing where none is paired. Raises: RequestError."""
     run: BatchRun | None = getattr(p, _RUN, None)
-    return run
+    return {} if run is None else run.values()
 
 
 def hook(panel_values: Callable[[Any], Sequence[Any]]) -> None:
-    """Wrap the host's ``process_batch``; ``host.undo_patches`` takes it back.
+    """Wrap the host's ``process_batch``; ``host.undo`` takes it back.
 
     ``panel_values``: from ``p`` to this extension's part of ``p.script_args``.
     """
-    from modules import img2img
 
     def wrapped(original: Any) -> Any:
         @functools.wraps(original)
@@ -187,9 +100,9 @@ def hook(panel_values: Callable[[Any], Sequence[Any]]) -> None:
                 return original(p, source, *args, **settings)
             if host.command_line().hide_ui_dir_config:  # the host opens no folder for the browser then
                 raise RequestError("No folder of depth maps is opened while the WebUI runs with --hide-ui-dir-config.")
-            run = BatchRun(options, _pictures_of(source))
+            run = BatchRun(options, host.batch_pictures(source, PICTURES))
             setattr(p, _RUN, run)
-            with _watched(run):
+            with host.watching_batch(run.reading):
                 processed = original(p, source, *args, **settings)
             if processed and run.remark:  # the host shows the comments of the first picture only (img2img.py:146)
                 processed.comments = f"{processed.comments}{run.remark}\n"
@@ -197,48 +110,12 @@ def hook(panel_values: Callable[[Any], Sequence[Any]]) -> None:
 
         return process_batch
 
-    host.patch(img2img, "process_batch", wrapped)
-
-
-def _pictures_of(source: Any) -> list[str]:
-    """The very names that ``process_batch`` reads (modules/img2img.py:23-26)."""
-    from modules import util
-
-    if isinstance(source, str):
-        return list(util.walk_files(source, allowed_extensions=PICTURES))
-    return [os.path.abspath(file.name) for file in source]  # noqa: PTH100 - as the host does
-
-
-@contextmanager
-def _watched(run: BatchRun) -> Iterator[None]:
-    """While ``process_batch`` reads its pictures, ``run`` knows which."""
-    from modules import img2img
-
-    images = img2img.images
-    img2img.images = _WatchedImages(images, run)
-    try:
-        yield
-    finally:
-        img2img.images = images
+    host.replace(Point.BATCH, wrapped)
 
 
 def _may_use_depth(p: Any) -> bool:
     """The model is a depth model, or might become one: pairing must not touch the batches of other models."""
-    return host.is_depth_model(host.loaded_model()) or "sd_model_checkpoint" in p.override_settings
-
-
-class _WatchedImages:
-    """The host's ``modules.images`` as ``process_batch`` sees it, telling the run which file is read."""
-
-    def __init__(self, images: Any, run: BatchRun) -> None:
-        self._images, self._run = images, run
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._images, name)
-
-    def read(self, file: Any, *args: Any, **settings: Any) -> Any:
-        self._run.reading(file)
-        return self._images.read(file, *args, **settings)
+    return host.selected().is_depth_model or "sd_model_checkpoint" in p.override_settings
 
 
 def _bytes_of(path: Path) -> bytes:

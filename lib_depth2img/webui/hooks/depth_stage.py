@@ -20,7 +20,7 @@ from ...estimators.loading import build_network
 from ...estimators.presets import DEFAULT_PRESET
 from ...estimators.stage import DepthStage
 from ...weights import catalog
-from ..hosts import a1111 as host
+from ..hosts import Point, host
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,7 +69,7 @@ class HostDepthStage(DepthStage):
 
     def _replacement(self) -> nn.Module:
         like = next(parameter for parameter in self.model.parameters() if not _is_fp8_dtype(parameter.dtype))
-        source = host.checkpoint_file(host.loaded_model()) if self._filled else self._weights_file()
+        source = host.checkpoint_file() if self._filled else self._weights_file()
         _log.info("Depth2Img: the depth stage takes its weights from %s.", source)
         return build_network(self.preset, source).to(like.device, like.dtype)
 
@@ -105,12 +105,9 @@ def missing_weights(preset: str) -> str:
 
 
 def hook() -> None:
-    """Replace what the host builds and where it looks for the yaml; ``host.undo_patches`` puts both back."""
-    import ldm.modules.midas.api
-    from modules import sd_models_config
-
-    host.patch(ldm.modules.midas.api, "MiDaSInference", lambda _: HostDepthStage)
-    host.patch(sd_models_config, "find_checkpoint_config", _finding)
+    """Replace what the host builds and where it looks for the yaml; ``host.undo`` puts both back."""
+    host.replace(Point.DEPTH_STAGE, lambda _: HostDepthStage)
+    host.replace(Point.CHECKPOINT_YAML, _finding)
 
 
 def _finding(original: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from ...checkpoint.contents import contents_of, state_dict_infos
 from ...errors import RequestError, TensorFileError
 from ...weights.tensor_file import open_tensor_file
-from ..hosts import a1111 as host
+from ..hosts import Point, host
 from ..refusal import as_unprocessable
 
 __all__ = ["hook", "refuse_depth_refiner", "refuse_txt2img"]
@@ -24,11 +24,9 @@ _log = logging.getLogger(__name__)
 
 
 def hook() -> None:
-    """Guard the host's txt2img; ``host.undo_patches`` takes the guard off."""
-    from modules import processing
-
-    host.patch(processing.StableDiffusionProcessingTxt2Img, "init", _guarded_init)
-    host.patch(processing.StableDiffusionProcessing, "txt2img_image_conditioning", _guarded_conditioning)
+    """Guard the host's txt2img; ``host.undo`` takes the guard off."""
+    host.replace(Point.TXT2IMG_INIT, _guarded_init)
+    host.replace(Point.TXT2IMG_CONDITIONING, _guarded_conditioning)
 
 
 def refuse_txt2img(p: Any) -> None:
@@ -37,7 +35,7 @@ def refuse_txt2img(p: Any) -> None:
     Raises:
         RequestError: it would.
     """
-    _refuse_loaded(host.loaded_model())
+    _refuse_selected()
     _refuse_named(p.refiner_checkpoint, "the refiner")
     if p.enable_hr:
         _refuse_named(p.hr_checkpoint_name, "the checkpoint of the hires pass")
@@ -49,7 +47,7 @@ def refuse_depth_refiner(p: Any) -> None:
     Raises:
         RequestError: it is one.
     """
-    if not host.is_depth_model(host.loaded_model()) and _is_depth_checkpoint(p.refiner_checkpoint):
+    if not host.selected().is_depth_model and _is_depth_checkpoint(p.refiner_checkpoint):
         raise RequestError(
             f"{p.refiner_checkpoint} is a depth model and cannot refine what another checkpoint began. "
             "Choose it as the checkpoint instead, with any refiner."
@@ -72,16 +70,17 @@ def _guarded_conditioning(original: Any) -> Any:
     @functools.wraps(original)
     def txt2img_image_conditioning(p: Any, *args: Any, **settings: Any) -> Any:
         with as_unprocessable():
-            _refuse_loaded(host.loaded_model())
+            _refuse_selected()
         return original(p, *args, **settings)
 
     return txt2img_image_conditioning
 
 
-def _refuse_loaded(model: Any) -> None:
-    if host.is_depth_model(model):
+def _refuse_selected() -> None:
+    selected = host.selected()
+    if selected.is_depth_model:
         raise RequestError(
-            f"{host.checkpoint_name(model)} is a depth model: it makes pictures from the depth of another picture, so "
+            f"{selected.name} is a depth model: it makes pictures from the depth of another picture, so "
             "it has no txt2img. Use img2img, or choose another checkpoint."
         )
 
@@ -95,10 +94,9 @@ def _refuse_named(name: str | None, what: str) -> None:
 
 
 def _is_depth_checkpoint(name: str | None) -> bool:
-    info = host.checkpoint_named(name)
-    if info is None:
+    path = host.file_of(name)
+    if path is None:
         return False
-    path = Path(info.filename)
     try:
         status = path.stat()
     except OSError:

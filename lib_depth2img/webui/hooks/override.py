@@ -14,7 +14,7 @@ from ...depth.conditioning import conditioning
 from ...depth.geometry import LATENT_FACTOR, ResizeMode, place
 from ...errors import Depth2ImgError
 from ..estimators import ESTIMATORS
-from ..hosts import a1111 as host
+from ..hosts import host
 from ..refusal import as_unprocessable
 from .tiles import tile_of
 

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modules import scripts
-
 from ...errors import Depth2ImgError, RequestError
+from ...request.panel import script_values
 from ...request.request import Depth2ImgRequest
-from .. import infotext, results, xyz
+from .. import infotext, results, settings, xyz
 from ..estimators import ESTIMATORS
 from ..host_services import HostServices
-from ..hosts import a1111 as host
+from ..hosts import host
 from ..ui.panel import TITLE, build_panel
 from . import batch, guard, override
 
 __all__ = ["Depth2ImgScript"]
 
-_INIT_IMAGES = ("img2img_image", "img2img_sketch", "img2maskimg", "inpaint_sketch", "img_inpaint_base")
-"""The elem_ids of the host's picture widgets, in the order of the tabs they are on (ui.py:520-560)."""
+
+_Script: Any = host.script_class()
 
 
-class Depth2ImgScript(scripts.Script):
+class Depth2ImgScript(_Script):
     """Depth for img2img in all its tabs. It has no effect while the loaded checkpoint is no depth model."""
 
     def __init__(self) -> None:
@@ -32,22 +31,22 @@ class Depth2ImgScript(scripts.Script):
         return TITLE
 
     def show(self, is_img2img: bool) -> Any:
-        return scripts.AlwaysVisible if is_img2img else False
+        return host.always_visible() if is_img2img else False
 
-    def after_component(self, component: Any, **settings: Any) -> None:
+    def after_component(self, component: Any, **keywords: Any) -> None:
         """Note the host's picture widgets, whose picture the preview shows."""
-        if settings.get("elem_id") in _INIT_IMAGES:
-            self._host_widgets[settings["elem_id"]] = component
+        if keywords.get("elem_id") in host.init_image_widgets:
+            self._host_widgets[keywords["elem_id"]] = component
 
     def ui(self, is_img2img: bool) -> list[Any]:  # noqa: ARG002 - the host's signature
         probed = self.args_from != self.args_to  # the API asks an already placed script for its defaults (api.py:333)
         widgets = self._host_widgets
         panel = build_panel(
             HostServices(),
-            init_images=() if probed else [widgets[name] for name in _INIT_IMAGES if name in widgets],
+            init_images=() if probed else [widgets[name] for name in host.init_image_widgets if name in widgets],
             append_by_default=not probed,
         )
-        self.infotext_fields = infotext.paste_functions(panel)
+        self.infotext_fields = infotext.paste_functions(panel.widgets, panel.note)
         self.paste_field_names = list(infotext.KEYS)
         return panel.inputs
 
@@ -58,7 +57,7 @@ class Depth2ImgScript(scripts.Script):
             p.extra_generation_params.pop(key, None)  # left by the picture before, in a batch
         try:
             request = self._request(p, args)
-            if request.enabled and host.is_depth_model(host.loaded_model()):
+            if request.enabled and host.selected().is_depth_model:
                 override.bind(p, request)
                 infotext.write(p.extra_generation_params, request, from_api=p.is_api)
             else:
@@ -76,10 +75,9 @@ class Depth2ImgScript(scripts.Script):
 
     @staticmethod
     def _request(p: Any, args: Sequence[Any]) -> Depth2ImgRequest:
-        base = Depth2ImgRequest(estimator=host.settings().estimator)
-        run = batch.current_run(p)
-        request = Depth2ImgRequest.from_api_args(args, base=base) if run is None else run.request(args, base=base)
-        request = xyz.apply_axes(p, request)
+        """What the panel or the client says, then the batch, then the cell of an X/Y/Z plot."""
+        said = script_values(args) | batch.picture_values(p) | xyz.cell_values(p)
+        request = Depth2ImgRequest.from_mapping(said, base=Depth2ImgRequest(estimator=settings.current().estimator))
         _refuse_outpainting(p, request)
         return request
 
@@ -88,7 +86,7 @@ def _refuse_unused_depth(p: Any, request: Depth2ImgRequest) -> None:
     """A client that sends a depth source expects it to count; in the tabs the panel says that it does not."""
     if p.is_api and request.enabled and request.source != "init_image":
         raise RequestError(
-            f"source: got {request.source}, but the loaded checkpoint ({host.checkpoint_name(host.loaded_model())}) is "
+            f"source: got {request.source}, but the loaded checkpoint ({host.selected().name}) is "
             "no depth model. Load a depth model, or leave the source out."
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..hosts import a1111 as host
+from ..hosts import Point, host
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,10 +35,8 @@ def tile_of(picture: Image.Image) -> Tile | None:
 
 
 def hook() -> None:
-    """Label what the host cuts; ``host.undo_patches`` puts its function back."""
-    from modules import images
-
-    host.patch(images, "split_grid", _labelling)
+    """Label what the host cuts; ``host.undo`` puts its function back."""
+    host.replace(Point.TILES, _labelling)
 
 
 def _labelling(split_grid: Any) -> Any:

@@ -1,249 +1,277 @@
-"""What this extension asks of the host: the one place that knows where in ``modules.*`` it is found.
-
-Every function looks the thing up when it is called. The host replaces its models, moves them to ``meta``
-(sd_models.py:763) and reloads its own modules, so nothing of it is kept here.
-"""
+"""AUTOMATIC1111's stable-diffusion-webui, v1.10.1. Importing this imports nothing of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import importlib
+import os
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..settings import Settings, read_settings
+from .interface import Event, Host, Point, Selected
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-__all__ = [
-    "api_enabled",
-    "checkpoint_file",
-    "checkpoint_folder",
-    "checkpoint_name",
-    "checkpoint_named",
-    "checkpoint_sha256",
-    "command_line",
-    "compute_device",
-    "computes_in_float32",
-    "flattened",
-    "free_memory",
-    "init_picture",
-    "is_depth_model",
-    "loaded_model",
-    "midas_folder",
-    "option",
-    "patch",
-    "queue_lock",
-    "refresh_checkpoints",
-    "save_image",
-    "selected_script",
-    "settings",
-    "status",
-    "undo_patches",
-    "uses_low_memory",
-]
+__all__ = ["A1111"]
 
 _KEY = "depth2img"
 
-_patched: list[tuple[Any, str]] = []
+_POINTS = {
+    Point.DEPTH_STAGE: ("ldm.modules.midas.api", "MiDaSInference"),  # built by name: ldm ddpm.py:1695
+    Point.CHECKPOINT_YAML: ("modules.sd_models_config", "find_checkpoint_config"),
+    Point.UNLOAD: ("modules.sd_models", "unload_model_weights"),
+    Point.TXT2IMG_INIT: ("modules.processing", "StableDiffusionProcessingTxt2Img.init"),
+    Point.TXT2IMG_CONDITIONING: ("modules.processing", "StableDiffusionProcessing.txt2img_image_conditioning"),
+    Point.TILES: ("modules.images", "split_grid"),
+    Point.BATCH: ("modules.img2img", "process_batch"),
+}
 
 
-def patch(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-    """Put ``make(what stands there)`` in the place of ``owner.name``; patching twice is the same as once."""
-    from modules import patches
+class A1111(Host):
+    """The reference host. Names of its files and lines are those of v1.10.1."""
 
-    if patches.original(_KEY, owner, name) is not None:
-        patches.undo(_KEY, owner, name)
-        _patched.remove((owner, name))
-    patches.patch(_KEY, owner, name, make(getattr(owner, name)))
-    _patched.append((owner, name))
+    # As in ui.py, lines 520 to 560.
+    init_image_widgets = ("img2img_image", "img2img_sketch", "img2maskimg", "inpaint_sketch", "img_inpaint_base")
 
+    def __init__(self) -> None:
+        self._replaced: list[tuple[Any, str]] = []
 
-def undo_patches() -> None:
-    """Put back everything that ``patch`` replaced, the latest first."""
-    from modules import patches
+    def selected(self) -> Selected:
+        from ldm.models.diffusion.ddpm import LatentDepth2ImageDiffusion
 
-    while _patched:
-        patches.undo(_KEY, *_patched.pop())
+        model = self.loaded_model()
+        info = getattr(model, "sd_checkpoint_info", None)
+        # The host asks the same way (processing.py:380).
+        return Selected(None if info is None else str(info.name), isinstance(model, LatentDepth2ImageDiffusion))
 
+    def loaded_model(self) -> Any:
+        from modules import sd_models
 
-def loaded_model() -> Any:
-    """The checkpoint in memory, or None; unlike ``shared.sd_model`` (shared_items.py:175) asking does not load one."""
-    from modules import sd_models
+        return sd_models.model_data.sd_model  # shared.sd_model (shared_items.py:175) would load one
 
-    return sd_models.model_data.sd_model
+    def checkpoint_file(self) -> Path:
+        return Path(self.loaded_model().sd_model_checkpoint)  # sd_models.py:523
 
+    def file_of(self, name: str | None) -> Path | None:
+        info = self._checkpoint_info(name)
+        return None if info is None else Path(info.filename)
 
-def is_depth_model(model: Any) -> bool:
-    """Whether the UNet of a loaded checkpoint takes depth; the host asks the same way (processing.py:380)."""
-    from ldm.models.diffusion.ddpm import LatentDepth2ImageDiffusion
+    def title_of(self, name: str) -> str:
+        return str(self._checkpoint_info(name).title)
 
-    return isinstance(model, LatentDepth2ImageDiffusion)
+    def refresh_checkpoints(self) -> None:
+        from modules import sd_models
 
+        sd_models.list_models()
 
-def checkpoint_name(model: Any) -> str | None:
-    """The name of a loaded checkpoint as the host's dropdown shows it, None while there is none."""
-    info = getattr(model, "sd_checkpoint_info", None)
-    return None if info is None else str(info.name)
+    def under_lowvram(self, model: Any) -> bool:
+        return bool(getattr(model, "lowvram", False))  # lowvram.py:138
 
+    def checkpoint_folder(self) -> Path:
+        from modules import sd_models
 
-def checkpoint_file(model: Any) -> Path:
-    """The file a loaded checkpoint came from (sd_models.py:523)."""
-    return Path(model.sd_model_checkpoint)
+        return Path(self.command_line().ckpt_dir or sd_models.model_path)
 
+    def midas_folder(self) -> Path:
+        from modules import paths
 
-def checkpoint_named(name: str | None) -> Any:
-    """The host's ``CheckpointInfo`` that comes nearest to a name, or None."""
-    from modules import sd_models
+        return Path(paths.models_path) / "midas"  # sd_models.py:552
 
-    return sd_models.get_closet_checkpoint_match(name)
+    def checkpoint_sha256(self, file: Path, compute: Callable[[], str]) -> str:
+        """Noted where the host notes those of its checkpoints (hashes.py:22-64): neither reads what the other has."""
+        from modules import cache
 
+        title, found = f"checkpoint/{file.name}", file.stat()  # sd_models.py:92
+        facts = {"mtime": found.st_mtime, "size": found.st_size}
+        with suppress(Exception):  # without the cache it only takes longer
+            note = cache.cache("hashes").get(title) or {}
+            noted = {"mtime": note.get("mtime"), "size": note.get("size", found.st_size)}  # the host notes no size
+            if noted == facts:
+                return str(note["sha256"])
+        digest = compute()
+        with suppress(Exception):
+            cache.cache("hashes")[title] = {**facts, "sha256": digest}
+        return digest
 
-def checkpoint_folder() -> Path:
-    """Where checkpoints are put: ``--ckpt-dir`` where it is given, else the models folder."""
-    from modules import sd_models, shared
+    def compute_device(self) -> torch.device:
+        from modules import devices
 
-    return Path(shared.cmd_opts.ckpt_dir or sd_models.model_path)
+        device: torch.device = devices.device
+        return device
 
+    def computes_in_float32(self) -> bool:
+        """--no-half, --precision full (shared_init.py:31-33)."""
+        import torch
+        from modules import devices
 
-def checkpoint_sha256(file: Path, compute: Callable[[], str]) -> str:
-    """The sha256 of a file in the checkpoint folder, computed once for as long as its size and time stay the same.
+        return torch.float32 in (devices.dtype, devices.dtype_inference)
 
-    It is noted where the host notes those of its checkpoints (hashes.py:22-64): neither reads what the other has read.
-    """
-    from modules import cache
+    def uses_low_memory(self) -> bool:
+        flags = self.command_line()
+        return bool(flags.lowvram or flags.medvram)
 
-    title, found = f"checkpoint/{file.name}", file.stat()  # sd_models.py:92
-    facts = {"mtime": found.st_mtime, "size": found.st_size}
-    with suppress(Exception):  # without the cache it only takes longer
-        note = cache.cache("hashes").get(title) or {}
-        noted = {"mtime": note.get("mtime"), "size": note.get("size", found.st_size)}  # the host itself notes no size
-        if noted == facts:
-            return str(note["sha256"])
-    digest = compute()
-    with suppress(Exception):
-        cache.cache("hashes")[title] = {**facts, "sha256": digest}
-    return digest
+    def free_memory(self) -> None:
+        from modules import devices
 
+        devices.torch_gc()
 
-def midas_folder() -> Path:
-    """Where the host keeps MiDaS weights (sd_models.py:552)."""
-    from modules import paths
+    def lock(self) -> Any:
+        from modules import call_queue
 
-    return Path(paths.models_path) / "midas"
+        return call_queue.queue_lock
 
+    def options(self) -> Any:
+        from modules import shared
 
-def refresh_checkpoints() -> None:
-    """Look at the models folder again."""
-    from modules import sd_models
+        return shared.opts
 
-    sd_models.list_models()
+    def command_line(self) -> Any:
+        from modules import shared
 
+        return shared.cmd_opts
 
-def compute_device() -> torch.device:
-    """Where the host computes."""
-    from modules import devices
+    def serves_api(self) -> bool:
+        flags = self.command_line()
+        return bool(flags.api or flags.nowebui)
 
-    device: torch.device = devices.device
-    return device
+    def add_option(
+        self, page: tuple[str, str], name: str, default: Any, *, label: str, info: str, component: Any, arguments: Any
+    ) -> None:
+        from modules import shared
 
+        shared.opts.add_option(name, shared.OptionInfo(default, label, component, arguments, section=page).info(info))
 
-def computes_in_float32() -> bool:
-    """Whether the user keeps the host from half precision: --no-half, --precision full (shared_init.py:31-33)."""
-    import torch
-    from modules import devices
+    def remove_options(self, names: Collection[str]) -> None:
+        for name in names:
+            self.options().data_labels.pop(name, None)
 
-    return torch.float32 in (devices.dtype, devices.dtype_inference)
+    def flattened(self, image: Image.Image) -> Image.Image:
+        from modules import images
 
+        flat: Image.Image = images.flatten(image, self.options().img2img_background_color)  # processing.py:1677
+        return flat
 
-def uses_low_memory() -> bool:
-    """Whether the host runs under --medvram or --lowvram."""
-    from modules import shared
+    def init_picture(self, picture: Image.Image) -> Image.Image:
+        from modules import images
 
-    return bool(shared.cmd_opts.lowvram or shared.cmd_opts.medvram)
+        return self.flattened(images.fix_image(picture))  # img2img.py:188
 
+    def save_image(
+        self, picture: Image.Image, folder: str, *, in_subfolders: bool | None = None, **details: Any
+    ) -> None:
+        from modules import images
 
-def free_memory() -> None:
-    """Give what torch keeps but does not use back to the device."""
-    from modules import devices
+        images.save_image(picture, folder, "", extension="png", save_to_dirs=in_subfolders, **details)  # images.py:631
 
-    devices.torch_gc()
+    def keeps_16_bits(self) -> bool:
+        """JPEG and WEBP replies of the API (api/api.py:99-125) and the progress (progress.py:113) take no 16 bits."""
+        options = self.options()
+        return options.samples_format.lower() == "png" and options.live_previews_image_format == "png"
 
+    def selected_script(self, p: Any) -> Any:
+        index = p.script_args[0] if p.scripts is not None and p.script_args else 0  # scripts.py:746-760
+        return p.scripts.selectable_scripts[index - 1] if index else None
 
-def settings() -> Settings:
-    """This extension's page of the settings, as it is now."""
-    from modules import shared
+    @contextmanager
+    def status(self, text: str) -> Iterator[None]:
+        from modules import shared
 
-    return read_settings(shared.opts)
+        shared.state.textinfo, before = text, shared.state.textinfo
+        try:
+            yield
+        finally:
+            shared.state.textinfo = before
 
+    def batch_pictures(self, source: Any, suffixes: Collection[str]) -> list[str]:
+        from modules import util
 
-def option(name: str) -> Any:
-    """One of the host's own settings."""
-    from modules import shared
+        if isinstance(source, str):
+            return list(util.walk_files(source, allowed_extensions=suffixes))
+        return [os.path.abspath(file.name) for file in source]  # noqa: PTH100 - as img2img.py:23-26
 
-    return getattr(shared.opts, name)
+    @contextmanager
+    def watching_batch(self, reads: Callable[[Any], None]) -> Iterator[None]:
+        from modules import img2img
 
+        images = img2img.images
+        img2img.images = _WatchedImages(images, reads)
+        try:
+            yield
+        finally:
+            img2img.images = images
 
-def command_line() -> Any:
-    """The flags the host was started with."""
-    from modules import shared
+    def script_class(self) -> Any:
+        from modules import scripts
 
-    return shared.cmd_opts
+        return scripts.Script
 
+    def always_visible(self) -> Any:
+        from modules import scripts
 
-def api_enabled() -> bool:
-    """Whether the host serves its API."""
-    flags = command_line()
-    return bool(flags.api or flags.nowebui)
+        return scripts.AlwaysVisible
 
+    def extras_class(self) -> Any:
+        from modules import scripts_postprocessing
 
-def flattened(image: Image.Image) -> Image.Image:
-    """A picture without transparency, over the background colour the host uses (processing.py:1677)."""
-    from modules import images
+        return scripts_postprocessing.ScriptPostprocessing
 
-    flat: Image.Image = images.flatten(image, option("img2img_background_color"))
-    return flat
+    def accordion_class(self) -> Any:
+        from modules import ui_components
 
+        return ui_components.InputAccordion  # ui_components.py:88
 
-def init_picture(picture: Image.Image) -> Image.Image:
-    """A picture of the img2img tab as a generation begins from it: turned, and flattened (img2img.py:188)."""
-    from modules import images
+    def xyz_grid(self) -> Any:
+        from modules import scripts
 
-    return flattened(images.fix_image(picture))
+        for data in scripts.scripts_data:
+            if data.script_class.__module__ == "xyz_grid.py":
+                return data.module
+        return None
 
+    def call_back(self, event: Event, function: Callable[..., None]) -> None:
+        from modules import script_callbacks
 
-def save_image(picture: Image.Image, folder: str, *, in_subfolders: bool | None = None, **details: Any) -> None:
-    """Save a PNG as the host saves its own pictures, under the name that its settings make (images.py:631).
+        getattr(script_callbacks, f"on_{event}")(function)
 
-    ``in_subfolders``: None for what the settings say. ``details``: seed, prompt, info, p and suffix. Raises: OSError.
-    """
-    from modules import images
+    def replace(self, point: Point, make: Callable[[Any], Any]) -> None:
+        from modules import patches
 
-    images.save_image(picture, folder, "", extension="png", save_to_dirs=in_subfolders, **details)
+        module, path = _POINTS[point]
+        *owners, name = path.split(".")
+        owner = importlib.import_module(module)
+        if owners:
+            owner = attrgetter(".".join(owners))(owner)
+        if patches.original(_KEY, owner, name) is not None:
+            patches.undo(_KEY, owner, name)
+            self._replaced.remove((owner, name))
+        patches.patch(_KEY, owner, name, make(getattr(owner, name)))
+        self._replaced.append((owner, name))
 
+    def undo(self) -> None:
+        from modules import patches
 
-def selected_script(p: Any) -> Any:
-    """The selectable script that runs this generation, or None (scripts.py:746-760)."""
-    index = p.script_args[0] if p.scripts is not None and p.script_args else 0
-    return p.scripts.selectable_scripts[index - 1] if index else None
+        while self._replaced:
+            patches.undo(_KEY, *self._replaced.pop())
 
+    def _checkpoint_info(self, name: str | None) -> Any:
+        from modules import sd_models
 
-def queue_lock() -> Any:
-    """The lock that the host's generations wait for; not reentrant."""
-    from modules import call_queue
+        return sd_models.get_closet_checkpoint_match(name)
 
-    return call_queue.queue_lock
 
+class _WatchedImages:
+    """The host's ``modules.images`` as ``process_batch`` sees it, telling which file is read."""
 
-@contextmanager
-def status(text: str) -> Iterator[None]:
-    """Show a few words over the progress bar meanwhile."""
-    from modules import shared
+    def __init__(self, images: Any, reads: Callable[[Any], None]) -> None:
+        self._images, self._reads = images, reads
 
-    shared.state.textinfo, before = text, shared.state.textinfo
-    try:
-        yield
-    finally:
-        shared.state.textinfo = before
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._images, name)
+
+    def read(self, file: Any, *args: Any, **settings: Any) -> Any:
+        self._reads(file)
+        return self._images.read(file, *args, **settings)

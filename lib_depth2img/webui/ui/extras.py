@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...depth.adjust import ADJUSTMENTS
 from ...depth.colormap import COLORMAPS, colorize
 from ...depth.depth_map import DepthMap
 from ...depth.io.files import picture_from_image
-from ...request.fields import FIELDS, Number, field_named
+from ...request.fields import FIELDS, Number, field_named, text_of
 from ...request.request import Depth2ImgRequest
-from .. import infotext
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -26,7 +26,6 @@ NAME = "Depth map"
 ORDER = 9000
 """After every script of the host: what they would upscale or restore is the picture, not its depth."""
 
-ADJUSTMENTS = ("far", "near", "gamma", "blur", "invert")
 COLOURS = {"Grey, 16 bits": None, "Grey, 8 bits": "grey"} | {name.capitalize(): name for name in COLORMAPS[1:]}
 RESULTS = ("The depth map", "The picture and the depth map")
 
@@ -117,7 +116,7 @@ def _slider(name: str) -> Component:
 def _described(request: Depth2ImgRequest) -> str:
     """The estimator and what was adjusted, for the picture's own parameters."""
     changed = [
-        f"{entry.label.lower()} {infotext.text_of(getattr(request, entry.name))}"
+        f"{entry.label.lower()} {text_of(getattr(request, entry.name))}"
         for entry in FIELDS
         if entry.name in ADJUSTMENTS and getattr(request, entry.name) != entry.default
     ]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ...request.fields import FIELDS, PANEL_ORDER, Choice, Flag, Number, field_named
-from ..hooks.batch import BATCH_ORDER, MISSING
+from ...request.fields import FIELDS, Choice, Flag, Number, field_named
+from ...request.panel import BATCH_ORDER, MISSING, PANEL_ORDER
 from . import install as install_ui
 from . import markup
 from . import preview as preview_ui

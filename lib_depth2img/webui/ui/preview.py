@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ...depth.adjust import Adjustments
+from ...depth.adjust import ADJUSTMENTS, Adjustments
 from ...depth.depth_map import DepthMap
 from ...depth.io.files import encode_png
 from ...errors import Depth2ImgError, RequestError
-from ...request.fields import PANEL_ORDER, field_named
+from ...request.fields import field_named
+from ...request.panel import PANEL_ORDER, panel_values
 from ...request.request import Depth2ImgRequest
 from . import markup
 from .preview_map import PreviewMap, render
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from .services import PanelServices
 
 __all__ = ["build"]
-
-SLIDERS = ("far", "near", "gamma", "blur", "invert")
 
 # Only the picture of the open tab is sent; the others would be megabytes for nothing. gradio hands the outputs' values
 # behind those of the inputs. `get_tab_index` is the host's (javascript/ui.js:93). A widget with a mask gives both, but
@@ -71,7 +70,7 @@ def build(services: PanelServices, widgets: Mapping[str, Component], init_images
     for name in ("image", "source", "picture", "estimator"):
         widgets[name].change(handlers.look_at_upload, fields, [kept, shown, file], queue=False, show_progress="hidden")
 
-    sliders = [widgets[name] for name in SLIDERS]
+    sliders = [widgets[name] for name in ADJUSTMENTS]
     for event in (*(slider.change for slider in sliders), again.click):
         event(handlers.adjust, [kept, *sliders], [shown], queue=False, show_progress="hidden")
 
@@ -109,7 +108,7 @@ class _Handlers:
         if kept is None:
             return gr.update()
         try:
-            return render(kept, Adjustments(**dict(zip(SLIDERS, values, strict=True)))).to_html()
+            return render(kept, Adjustments(**dict(zip(ADJUSTMENTS, values, strict=True)))).to_html()
         except Depth2ImgError as error:
             return markup.error_line(error)
 
@@ -123,7 +122,7 @@ class _Handlers:
 
     def _depth_map(self, values: Sequence[Any]) -> tuple[Depth2ImgRequest, DepthMap, tuple[int, int]]:
         """The request, its depth map before the sliders, and the (width, height) it is for."""
-        request = Depth2ImgRequest.from_panel(values[: len(PANEL_ORDER)])
+        request = Depth2ImgRequest.from_mapping(panel_values(values))
         if request.image is None:
             content = self._services.init_picture(_open_picture(values[len(PANEL_ORDER) :]))
         else:

@@ -385,7 +385,7 @@ class Host:
         for name, module in vars(self.modules).items():
             if isinstance(module, types.ModuleType):
                 monkeypatch.setitem(sys.modules, f"modules.{name}", module)
-        from lib_depth2img.webui.hosts import a1111 as facade
+        from lib_depth2img.webui.hosts import host as facade
 
         yield self
-        facade.undo_patches()
+        facade.undo()

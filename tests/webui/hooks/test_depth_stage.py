@@ -24,7 +24,7 @@ from lib_depth2img.estimators.presets import PRESETS
 from lib_depth2img.webui.estimators import Estimators
 from lib_depth2img.webui.hooks import depth_stage
 from lib_depth2img.webui.hooks.depth_stage import HostDepthStage
-from lib_depth2img.webui.hosts import a1111 as facade
+from lib_depth2img.webui.hosts import host as facade
 from tests.webui.hooks.stand_in import Host
 
 PRESET, FILE = "midas_v21_small", "midas_v21_small-70d6b9c8.pt"
@@ -177,7 +177,7 @@ class TestPatches:
         depth_stage.hook()
         depth_stage.hook()
         assert midas_api.MiDaSInference is HostDepthStage
-        facade.undo_patches()
+        facade.undo()
         assert midas_api.MiDaSInference is original
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from lib_depth2img.errors import InstallError
 from lib_depth2img.webui import extension
-from lib_depth2img.webui.hosts import a1111 as facade
+from lib_depth2img.webui.hosts import Point
+from lib_depth2img.webui.hosts import host as facade
 from tests.webui.hooks.stand_in import Host, Processing, Txt2Img
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,12 +68,13 @@ class TestRegister:
         assert places(host) == before
 
     def test_replacing_what_is_replaced_already(self, host: Host) -> None:
-        owner = type("Owner", (), {"name": "host"})
+        images = host.modules.images
+        before = images.split_grid
         for _ in range(3):
-            facade.patch(owner, "name", lambda original: f"mine over {original}")
-        assert owner.name == "mine over host"
-        facade.undo_patches()
-        assert owner.name == "host"
+            facade.replace(Point.TILES, lambda original: ("mine over", original))
+        assert images.split_grid == ("mine over", before)
+        facade.undo()
+        assert images.split_grid is before
 
 
 class TestInstallFlag:

@@ -19,7 +19,7 @@ from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT, SMALL_CONFIG
 from lib_depth2img.errors import InstallError
 from lib_depth2img.webui import extension
 from lib_depth2img.webui.host_services import HostServices
-from lib_depth2img.webui.hosts import a1111 as facade
+from lib_depth2img.webui.hosts import host as facade
 from lib_depth2img.weights import catalog
 from tests.webui.hooks.stand_in import Host
 

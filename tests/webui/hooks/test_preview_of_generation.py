@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib_depth2img.request.fields import PANEL_ORDER, field_named
+from lib_depth2img.request.fields import field_named
+from lib_depth2img.request.panel import PANEL_ORDER
 from lib_depth2img.webui import host_services as panel_services
 from lib_depth2img.webui.ui import preview as preview_ui
 from tests.webui.hooks.conftest import Brightness, img2img

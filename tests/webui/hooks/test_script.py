@@ -373,10 +373,10 @@ class TestGuard:
             host.generate(img2img(host, photograph, refiner_checkpoint="depth"))
 
     def test_taken_off_again(self, host: Host) -> None:
-        from lib_depth2img.webui.hosts import a1111 as facade
+        from lib_depth2img.webui.hosts import host as facade
 
         guard.hook()
-        facade.undo_patches()
+        facade.undo()
         p = txt2img(host)
         p.init()
         assert not host.modules.patches.originals["depth2img"]

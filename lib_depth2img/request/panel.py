@@ -1,0 +1,65 @@
+"""What the panel and API clients hand over by position, by the names of the fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .fields import FIELDS, Choice
+
+__all__ = ["BATCH_ORDER", "MISSING", "PANEL_ORDER", "BatchOptions", "panel_values", "script_values"]
+
+PANEL_ORDER = (*(entry.name for entry in FIELDS), "picture")
+"""What the panel returns first, so what positional arguments mean; ``picture`` is where another picture is dropped."""
+
+BATCH_ORDER = ("batch_folder", "batch_missing")
+"""What the panel returns after ``PANEL_ORDER``."""
+
+MISSING = ("Estimate it", "Refuse the batch")
+"""What is done with a picture of a batch that has no depth map."""
+
+
+def panel_values(values: Sequence[Any]) -> dict[str, Any]:
+    """Values in ``PANEL_ORDER`` by the names of the fields; labels become values. More values are not looked at.
+
+    An upload stays in the panel when the source changes, so the one that the source does not use is passed over.
+    """
+    named = dict(zip(PANEL_ORDER, values, strict=False))
+    for entry in FIELDS:
+        if isinstance(entry, Choice) and entry.name in named:
+            named[entry.name] = entry.value_of(named[entry.name])
+    picture = named.pop("picture", None)
+    if named.get("source") == "image" and picture is not None:
+        named["image"] = picture
+    elif named.get("source") == "init_image":
+        named["image"] = None
+    return named
+
+
+def script_values(args: Sequence[Any]) -> dict[str, Any]:
+    """What the host hands an always-on script, by the names of the fields: nothing, one object, or ``PANEL_ORDER``.
+
+    The host fills up with the panel's own values (modules/api/api.py:357-360), so what follows an object is not looked
+    at.
+    """
+    if not args or args[0] is None:
+        return {}
+    return dict(args[0]) if isinstance(args[0], Mapping) else panel_values(args)
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What the panel says about the Batch tab; ``folder`` None: maps are not paired."""
+
+    folder: Path | None = None
+    refuse_missing: bool = False
+
+    @classmethod
+    def from_panel(cls, values: Sequence[Any]) -> BatchOptions:
+        """From the panel's values, of which those of ``BATCH_ORDER`` follow those of ``PANEL_ORDER``."""
+        folder, missing = (*values[len(PANEL_ORDER) :], "", "")[:2]
+        enabled = bool(values) and values[PANEL_ORDER.index("enabled")] is True
+        name = folder.strip().strip('"') if isinstance(folder, str) and enabled else ""
+        return cls(Path(name) if name else None, missing == MISSING[1])
