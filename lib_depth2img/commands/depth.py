@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..console import ProgressBar
-from ..depth.adjust import ADJUSTMENTS, RANGES, Adjustments
+from ..depth.adjust import ADJUSTMENTS, Adjustments
 from ..errors import Depth2ImgError, EstimatorError, RequestError
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from ..progress import Progress
+from ..request.fields import Number, field_named
 from ..weights.catalog import estimator_file
 
 if TYPE_CHECKING:
@@ -25,13 +26,6 @@ __all__ = ["add_adjustments", "add_parser", "adjustments_of", "refuse_overwritin
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
 WEIGHTS_FOLDER = Path("models", "midas")
 TOGETHER = 8  # pictures read ahead, so that those of one size go through the network together
-
-_HINTS = {
-    "far": "nearness at or below this becomes 0",
-    "near": "nearness at or above this becomes 1",
-    "gamma": "above 1 brings the middle distances nearer",
-    "blur": "sigma of a Gaussian, in pixels of the map",
-}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,16 +62,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def add_adjustments(parser: argparse.ArgumentParser) -> None:
     """The options that become :class:`Adjustments`, one for each of its fields."""
-    for name, allowed in RANGES.items():
-        default = getattr(Adjustments(), name)
-        parser.add_argument(
-            f"--{name}",
-            type=float,
-            default=default,
-            metavar="X",
-            help=f"{_HINTS[name]}; {allowed.minimum:g} to {allowed.maximum:g}, default {default:g}",
-        )
-    parser.add_argument("--invert", action="store_true", help="black is near")
+    for entry in map(field_named, ADJUSTMENTS):
+        if isinstance(entry, Number):
+            allowed = f"{entry.low:g} to {entry.high:g}, default {entry.default:g}"
+            help_text = f"{entry.hint} {allowed.capitalize()}."
+            parser.add_argument(f"--{entry.name}", type=float, default=entry.default, metavar="X", help=help_text)
+        else:
+            parser.add_argument(f"--{entry.name}", action="store_true", help=entry.hint)
 
 
 def adjustments_of(arguments: argparse.Namespace) -> Adjustments:

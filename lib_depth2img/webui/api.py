@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from .. import __version__
 from ..checkpoint.pair import pair_installed
 from ..depth.io.files import encode_png
+from ..request.fields import field_named
 from ..request.request import Depth2ImgRequest
 from .host_services import HostServices
 from .hosts import host
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 __all__ = ["add_routes"]
+
+
+def _of_table(name: str) -> Any:
+    entry = field_named(name)
+    return Field(default=entry.default, description=entry.hint)
 
 
 class EstimatorEntry(BaseModel):
@@ -50,11 +56,11 @@ class DepthRequest(BaseModel):
     estimator: str | None = Field(
         default=None, description="An estimator of the status; null: the one in the settings."
     )
-    far: float = Field(default=0.0, description="Nearness at or below this becomes 0.")
-    near: float = Field(default=1.0, description="Nearness at or above this becomes 1.")
-    gamma: float = Field(default=1.0, description="Above 1 brings the middle nearer.")
-    blur: float = Field(default=0.0, description="Sigma of a Gaussian, in pixels of the estimate.")
-    invert: bool = Field(default=False, description="Near becomes black.")
+    far: float = _of_table("far")
+    near: float = _of_table("near")
+    gamma: float = _of_table("gamma")
+    blur: float = _of_table("blur")
+    invert: bool = _of_table("invert")
 
     class Config:
         extra = Extra.allow  # an unknown field is refused with the sentence that img2img would give
