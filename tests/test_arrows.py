@@ -39,8 +39,9 @@ MAY_STAND_ON = {
     "webui": {"console", "request", *LIBRARY},
 }
 
-# Inside webui/: hosts/ and ui/ stand on nothing of it.
+# Inside webui/: the lowest rooms stand on nothing else of it, and the highest is stood on by one file only.
 WEBUI_MAY_STAND_ON = {"hosts": {"hosts"}, "ui": {"ui"}}
+MAY_STAND_ON_HOOKS = {"webui.extension"}
 
 ONLY_IN = {
     "modules": "webui.hosts.",
@@ -110,6 +111,12 @@ def test_hosts_and_what_is_drawn_know_nothing_else_of_the_extension(path):
     if allowed is not None:
         backwards = {name for name in _inside(path) if _room(name) == "webui" and _sub_room(name) not in allowed}
         assert not backwards, f"{_name(path)} imports {', '.join(sorted(backwards))}"
+
+
+def test_hooks_are_on_top():
+    for path in _files():
+        standing = {name for name in _inside(path) if name.startswith("webui.hooks.")}
+        assert not standing or _name(path).startswith("webui.hooks.") or _name(path) in MAY_STAND_ON_HOOKS, standing
 
 
 def test_no_file_imports_in_a_circle():

@@ -8,6 +8,7 @@ import re
 import shlex
 import xml.etree.ElementTree as ET
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -137,9 +138,10 @@ def test_python_examples_are_python_and_import_what_is_there(page):
                 assert {alias.name for alias in node.names} <= set(lib_depth2img.__all__)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_json_examples_are_json(page):
-    for code in blocks(read(page), "json"):
+def test_json_examples_are_json():
+    examples = {page: blocks(read(page), "json") for page in PAGES}
+    assert examples["docs/api.md"]
+    for code in chain.from_iterable(examples.values()):
         json.loads(code)
 
 
@@ -293,7 +295,6 @@ def test_pictures_are_small_and_drawings_are_drawings():
 
 def test_one_version_everywhere():
     version = lib_depth2img.__version__
-    assert f'\nversion = "{version}"\n' in read("pyproject.toml")
     assert re.findall(r"^## \[(\d.*?)\] - \d{4}-\d\d-\d\d$", read("CHANGELOG.md"), re.MULTILINE)[0] == version
 
 

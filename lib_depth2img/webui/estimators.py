@@ -13,7 +13,7 @@ from ..estimators.cache import DepthCache
 from ..estimators.estimator import DepthEstimator
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from . import settings
-from .hooks.depth_stage import HostDepthStage, missing_weights, weights_file
+from .depth_stage import HostDepthStage, missing_weights, weights_file
 from .hosts import Point, host
 from .ui.services import EstimatorStatus
 

@@ -11,8 +11,8 @@ from ..checkpoint import small_model
 from ..console import ProgressBar, say
 from ..errors import Depth2ImgError
 from ..weights import catalog
-from . import api, estimators, settings, xyz
-from .hooks import batch, depth_stage, guard, tiles
+from . import api, depth_stage, estimators, settings, xyz
+from .hooks import batch, guard, tiles
 from .host_services import download_file
 from .hosts import host
 from .ui.panel import TITLE

@@ -15,8 +15,8 @@ from ..weights import catalog
 from ..weights.download import as_install_error
 from ..weights.install import install
 from . import settings
+from .depth_stage import weights_file
 from .estimators import ESTIMATORS
-from .hooks.depth_stage import weights_file
 from .hosts import host
 from .ui.services import Download, EstimatorStatus, ModelStatus
 

@@ -132,6 +132,15 @@ def test_a_missing_key_means_the_default_and_so_does_nonsense():
     assert infotext.read(field_named("far"), {"Depth2Img far": "7"}) == 0.0
 
 
+@pytest.mark.parametrize("half", ["-1", "-2"])
+def test_half_of_what_the_host_splits_is_nothing(half):
+    """It makes two of 512x384 only (modules/infotext_utils.py:274)."""
+    entry = field_named("only_masked")
+    assert infotext.read(entry, {f"{entry.infotext}{half}": "512"}) == entry.panel_default
+    assert infotext._find("key", {f"key{half}": "512"}) is None
+    assert infotext._find("key", {"key-1": "512", "key-2": "384"}) == "512x384"
+
+
 def test_writing_replaces_what_an_earlier_picture_left():
     parameters: dict[str, object] = {"Steps": 20}
     infotext.write(parameters, Depth2ImgRequest(far=0.3, invert=True), from_api=True)

@@ -8,12 +8,12 @@ from typing import Any
 from ...errors import Depth2ImgError, RequestError
 from ...request.panel import script_values
 from ...request.request import Depth2ImgRequest
-from .. import infotext, results, settings, xyz
+from .. import infotext, settings, xyz
 from ..estimators import ESTIMATORS
 from ..host_services import HostServices
 from ..hosts import host
 from ..ui.panel import TITLE, build_panel
-from . import batch, guard, override
+from . import batch, guard, override, results
 
 __all__ = ["Depth2ImgScript"]
 

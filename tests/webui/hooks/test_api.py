@@ -15,8 +15,7 @@ from fastapi.responses import JSONResponse
 from PIL import Image
 
 from lib_depth2img import __version__
-from lib_depth2img.webui import api
-from lib_depth2img.webui import host_services as panel_services
+from lib_depth2img.webui import api, estimators, host_services
 from lib_depth2img.webui.host_services import HostServices
 from tests.webui.hooks.conftest import halves
 from tests.webui.hooks.stand_in import Host
@@ -34,9 +33,7 @@ def handle_exception(_request: Request, error: Exception) -> JSONResponse:
 
 @pytest.fixture
 def client(host: Host, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    from lib_depth2img.webui import estimators
-
-    monkeypatch.setattr(panel_services, "ESTIMATORS", estimators.ESTIMATORS)
+    monkeypatch.setattr(host_services, "ESTIMATORS", estimators.ESTIMATORS)
     return served(host)
 
 
@@ -132,19 +129,27 @@ def test_no_body_is_422_too(client: TestClient) -> None:
     assert client.post("/depth2img/depth", json={}).status_code == 422
 
 
-def test_it_waits_for_a_running_generation(host: Host, client: TestClient) -> None:
-    answered = threading.Event()
+def test_it_waits_for_a_running_generation(host: Host, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = host.modules.call_queue.queue_lock
+    estimate, held = host_services.ESTIMATORS.estimate, []
 
-    def call() -> None:
-        client.post("/depth2img/depth", json={"image": encoded(halves((8, 8)))})
-        answered.set()
+    def noting(*arguments: Any) -> Any:
+        held.append((lock.locked(), generating.is_set()))
+        return estimate(*arguments)
 
-    with host.modules.call_queue.queue_lock:
-        caller = threading.Thread(target=call)
+    generating = threading.Event()
+    monkeypatch.setattr(host_services.ESTIMATORS, "estimate", noting)
+    with lock:
+        generating.set()
+        caller = threading.Thread(
+            target=client.post, args=("/depth2img/depth",), kwargs={"json": {"image": encoded(halves((8, 8)))}}
+        )
         caller.start()
-        assert not answered.wait(1)
+        caller.join(0.5)
+        generating.clear()
     caller.join(60)
-    assert answered.is_set()
+    assert held == [(True, False)], "it estimates once the generation is over, and keeps the next one out meanwhile"
+    assert not lock.locked()
 
 
 def test_inside_a_generation_it_does_not(host: Host, client: TestClient) -> None:

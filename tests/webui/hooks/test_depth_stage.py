@@ -21,9 +21,9 @@ from lib_depth2img.checkpoint.configuration import PAIR_YAML, beside, describes_
 from lib_depth2img.errors import EstimatorError, WeightsError
 from lib_depth2img.estimators.networks.building import without_weights
 from lib_depth2img.estimators.presets import PRESETS
+from lib_depth2img.webui import depth_stage
+from lib_depth2img.webui.depth_stage import HostDepthStage
 from lib_depth2img.webui.estimators import Estimators
-from lib_depth2img.webui.hooks import depth_stage
-from lib_depth2img.webui.hooks.depth_stage import HostDepthStage
 from lib_depth2img.webui.hosts import host as facade
 from tests.webui.hooks.stand_in import Host
 
@@ -223,10 +223,13 @@ class TestYaml:
         assert self.find(host, sd2_depth_model(), info) == "the host's guess"
         assert beside(info.filename).read_text().endswith("# mine\n")
 
-    def test_that_does_not_fit_is_passed_over_and_kept(self, host: Host, info: SimpleNamespace) -> None:
+    def test_that_does_not_fit_is_passed_over_and_kept(
+        self, host: Host, info: SimpleNamespace, caplog: pytest.LogCaptureFixture
+    ) -> None:
         beside(info.filename).write_text("model: {target: something.else}\n")
         assert self.find(host, sd2_depth_model(), info) == str(PAIR_YAML)
         assert beside(info.filename).read_text() == "model: {target: something.else}\n"
+        assert "fine-tune.yaml does not describe this depth model and is not used" in caplog.text
 
     def test_that_cannot_be_written_comes_from_the_package(
         self, host: Host, info: SimpleNamespace, caplog: pytest.LogCaptureFixture

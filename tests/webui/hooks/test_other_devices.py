@@ -17,9 +17,9 @@ from torch import nn
 from lib_depth2img.errors import EstimatorError
 from lib_depth2img.estimators.presets import PRESETS
 from lib_depth2img.request.request import Depth2ImgRequest
+from lib_depth2img.webui.depth_stage import HostDepthStage
 from lib_depth2img.webui.estimators import CHECKPOINT, Estimators
 from lib_depth2img.webui.hooks import override
-from lib_depth2img.webui.hooks.depth_stage import HostDepthStage
 from tests.pretend import left_on, pretended
 from tests.webui.hooks.conftest import img2img
 from tests.webui.hooks.stand_in import Host

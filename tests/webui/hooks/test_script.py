@@ -359,10 +359,18 @@ class TestGuard:
         for name in ("broken", "nowhere", None):
             host.generate(txt2img(host, refiner_checkpoint=name))
 
-    def test_hires_of_the_same_checkpoint_passes(self, host: Host, plain_model: Any, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "fields",
+        [{"enable_hr": True, "hr_checkpoint_name": None}, {"enable_hr": False, "hr_checkpoint_name": "depth"}],
+        ids=["of the same checkpoint", "off"],
+    )
+    def test_hires_that_does_not_come_to_it_passes(
+        self, host: Host, plain_model: Any, tmp_path: Path, fields: dict[str, Any]
+    ) -> None:
         self.add_checkpoint(host, tmp_path / "other.safetensors")
         host.load(plain_model, host.folder / "plain.safetensors")
-        host.generate(txt2img(host, enable_hr=False, hr_checkpoint_name="depth"))
+        host.generate(txt2img(host, **fields))
+        assert host.concat is not None, "it sampled"
 
     def test_a_depth_refiner_after_another_model_in_img2img(
         self, host: Host, plain_model: Any, photograph: Image.Image, tmp_path: Path

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..depth.io.files import encode_png, save_depth_map
-from ..errors import Depth2ImgError
-from . import settings
-from .hosts import host
+from ...depth.io.files import encode_png, save_depth_map
+from ...errors import Depth2ImgError
+from .. import settings
+from ..hosts import host
 
 if TYPE_CHECKING:
-    from ..depth.depth_map import DepthMap
-    from .hooks.override import Generation
+    from ...depth.depth_map import DepthMap
+    from .override import Generation
 
 __all__ = ["deliver"]
 

@@ -13,14 +13,14 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...checkpoint import configuration
-from ...checkpoint.contents import contents_of
-from ...errors import EstimatorError
-from ...estimators.loading import build_network
-from ...estimators.presets import DEFAULT_PRESET
-from ...estimators.stage import DepthStage
-from ...weights import catalog
-from ..hosts import Point, host
+from ..checkpoint import configuration
+from ..checkpoint.contents import contents_of
+from ..errors import EstimatorError
+from ..estimators.loading import build_network
+from ..estimators.presets import DEFAULT_PRESET
+from ..estimators.stage import DepthStage
+from ..weights import catalog
+from .hosts import Point, host
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
