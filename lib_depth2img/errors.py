@@ -34,7 +34,15 @@ __all__ = [
 
 
 class Depth2ImgError(Exception):
-    """Root of the tree above; catch this one to catch every refusal of the library."""
+    """Root of the tree above; catch this one to catch every refusal of the library.
+
+    ``in_panel``: the same in the words of the WebUI's panel, whose users see labels and buttons and neither names of
+    fields nor a command line.
+    """
+
+    def __init__(self, text: str, *, in_panel: str | None = None) -> None:
+        super().__init__(text)
+        self.in_panel = in_panel or text
 
 
 class PictureError(Depth2ImgError):

@@ -17,7 +17,18 @@ from ..depth.adjust import RANGES, Adjustments
 from ..errors import RequestError
 from .user_image import UserImage, shortened
 
-__all__ = ["FIELDS", "Choice", "Field", "Flag", "Number", "Picture", "field_named", "refuse_unknown", "text_of"]
+__all__ = [
+    "FIELDS",
+    "Choice",
+    "Field",
+    "Flag",
+    "Number",
+    "Picture",
+    "field_named",
+    "refuse_unknown",
+    "source_label",
+    "text_of",
+]
 
 
 @dataclass(frozen=True)
@@ -246,6 +257,11 @@ def field_named(name: str) -> Field:
     """The table's entry. Raises: RequestError when there is none; the text suggests the nearest name."""
     refuse_unknown([name])
     return _BY_NAME[name]
+
+
+def source_label(source: str) -> str:
+    """What the panel calls a source of depth."""
+    return dict(_sources())[source]
 
 
 def refuse_unknown(names: Iterable[Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..depth.adjust import ADJUSTMENTS, Adjustments
 from ..errors import RequestError
-from .fields import FIELDS, field_named, refuse_unknown
+from .fields import FIELDS, field_named, refuse_unknown, source_label
 from .user_image import ImageDecoder, UserImage, decode_image, shortened
 
 __all__ = ["Depth2ImgRequest"]
@@ -42,9 +42,16 @@ class Depth2ImgRequest:
         for entry in FIELDS:
             object.__setattr__(self, entry.name, entry.check(getattr(self, entry.name)))
         if self.far >= self.near:
-            raise RequestError(f"near: got {self.near:g}, expected more than far, which is {self.far:g}.")
+            raise RequestError(
+                f"near: got {self.near:g}, expected more than far, which is {self.far:g}.",
+                in_panel=f"Near is {self.near:g} and Far is {self.far:g}: Near has to be more.",
+            )
         if self.source != "init_image" and self.image is None:
-            raise RequestError(f"image: got none, expected one, since source is {self.source}.")
+            raise RequestError(
+                f"image: got none, expected one, since source is {self.source}.",
+                in_panel=f"{source_label(self.source)}: choose one in the Depth2Img panel, or take the depth from "
+                "elsewhere.",
+            )
         _refuse_unused(self.image, self.source)
 
     @property
@@ -74,7 +81,10 @@ class Depth2ImgRequest:
         source = field_named("source").check(values.get("source", base.source))
         _refuse_unused(values.get("image"), source)
         if values.get("image") is not None:
-            values["image"] = decode_image(values["image"], source, decoder=image_decoder)
+            try:
+                values["image"] = decode_image(values["image"], source, decoder=image_decoder)
+            except RequestError as error:
+                raise RequestError(str(error), in_panel=f"{source_label(source)}: {error.in_panel}") from error
         return base.replace(**values)
 
 

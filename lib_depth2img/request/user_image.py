@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..depth.depth_map import DepthMap
 
-__all__ = ["DIGEST_LENGTH", "MAX_IMAGE_BYTES", "ImageDecoder", "UserImage", "decode_image", "shortened"]
+__all__ = ["DIGEST_LENGTH", "MAX_IMAGE_BYTES", "ImageDecoder", "UserImage", "decode_image", "digest_of", "shortened"]
 
 Content = Union["DepthMap", "Image.Image"]
 ImageDecoder = Callable[[Any, str], Content]
@@ -67,7 +67,13 @@ def decode_image(image: Any, source: str, *, decoder: ImageDecoder | None = None
     except RequestError:
         raise
     except Depth2ImgError as error:
-        raise RequestError(f"image: {error}") from error
+        # The cause is the same without the name of the data, which has none.
+        raise RequestError(f"image: {error}", in_panel=str(error.__cause__ or error)) from error
+
+
+def digest_of(image: Any) -> str:
+    """`UserImage.digest` of bytes, a PIL picture or an array, without decoding it. Raises: RequestError."""
+    return _sha256(image)[:DIGEST_LENGTH]
 
 
 def shortened(value: Any, limit: int = 60) -> str:

@@ -96,7 +96,9 @@ def status() -> StatusResponse:
         version=__version__,
         checkpoint=model.checkpoint,
         is_depth_model=model.is_depth_model,
-        estimators=[EstimatorEntry(**vars(entry)) for entry in services.estimators()],
+        estimators=[
+            EstimatorEntry(name=entry.name, ready=entry.ready, note=entry.note) for entry in services.estimators()
+        ],
         pair_installed=pair_installed(host.checkpoint_folder()) is not None,
     )
 

@@ -76,7 +76,9 @@ class HostDepthStage(DepthStage):
     def _weights_file(self) -> Path:
         file = weights_file(self.preset.name)
         if file is None:
-            raise EstimatorError(f"The checkpoint has no depth estimator inside. {missing_weights(self.preset.name)}")
+            lacking = missing_weights(self.preset.name)
+            inside = "The checkpoint has no depth estimator inside."
+            raise EstimatorError(f"{inside} {lacking}", in_panel=f"{inside} {lacking.in_panel}")
         return file
 
 
@@ -91,16 +93,17 @@ def weights_file(preset: str) -> Path | None:
     return next((path for name in names if (path := host.midas_folder() / name).is_file()), None)
 
 
-def missing_weights(preset: str) -> str:
-    """One sentence on how to get the weights of a preset; it goes to API clients too, so it names no folder of here."""
+def missing_weights(preset: str) -> EstimatorError:
+    """What to do about the weights of a preset; it goes to API clients too, so it names no folder of here."""
     if preset not in catalog.ESTIMATORS:
-        return (
+        return EstimatorError(
             f"The weights of {preset} come inside a checkpoint only; choose the estimator “checkpoint” with that one."
         )
-    return (
+    return EstimatorError(
         f"The weights of {preset} ({catalog.estimator_file(preset).name}) are not in models/midas; install "
         f"them in the Depth2Img panel or with: python -m lib_depth2img install --estimator {preset} "
-        f"--to models/midas"
+        f"--to models/midas",
+        in_panel=f"The weights of {preset} are not installed. Get them below: “Get a depth model”.",
     )
 
 

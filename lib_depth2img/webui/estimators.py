@@ -91,7 +91,7 @@ class Estimators:
     def _preset(self, name: str) -> DepthEstimator:
         weights = weights_file(name)
         if weights is None:
-            raise EstimatorError(missing_weights(name))
+            raise missing_weights(name)
         chosen = settings.current()
         device = "cpu" if chosen.device == "cpu" else str(host.compute_device())
         precision = "float32" if chosen.precision == "auto" and host.computes_in_float32() else chosen.precision
@@ -195,5 +195,6 @@ def _checkpoint_status() -> EstimatorStatus:
 def _preset_status(name: str) -> EstimatorStatus:
     weights = weights_file(name)
     if weights is None:
-        return EstimatorStatus(name, ready=False, note=missing_weights(name))
+        lacking = missing_weights(name)
+        return EstimatorStatus(name, ready=False, note=str(lacking), in_panel=lacking.in_panel)
     return EstimatorStatus(name, ready=True, note=f"{PRESETS[name].title}, from {weights.name}.")

@@ -91,9 +91,10 @@ def _note(parameters: Mapping[str, Any]) -> str:
     digest = _find(DIGEST_KEY, parameters)
     if digest is None:
         return ""
+    shown = html.escape(digest)
     return (
-        '<p class="depth2img-note">That picture was made with a file of your own, which an infotext cannot hold: '
-        f"choose it again (its sha256 begins with {html.escape(digest)}).</p>"
+        f'<p class="depth2img-note" data-digest="{shown}">That picture was made with a file of your own, which an '
+        f"infotext cannot hold: choose it again (its sha256 begins with {shown}).</p>"
     )
 
 

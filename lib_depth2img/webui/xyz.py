@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..errors import EstimatorError
 from ..request.fields import FIELDS, Choice, Field, Flag, Number
+from .estimators import CHECKPOINT, ESTIMATORS
 from .hosts import host
 
 __all__ = ["axis_options", "cell_values", "register", "unregister"]
@@ -49,7 +51,9 @@ def _axis(option_class: Callable[..., Any], entry: Field) -> Any:
 
     def confirm(_p: Any, values: Sequence[Any]) -> None:
         for value in values:
-            parsed(value)
+            checked = parsed(value)
+            if entry.name == "estimator":
+                _refuse_missing(checked)
 
     def apply(p: Any, value: Any, _values: Sequence[Any]) -> None:
         # A new dict: cells are shallow copies of one p (xyz_grid.py:711).
@@ -60,7 +64,16 @@ def _axis(option_class: Callable[..., Any], entry: Field) -> Any:
     )
 
 
+def _refuse_missing(estimator: str) -> None:
+    """A cell whose estimator is not installed would come out black, without a word (xyz_grid.py:392)."""
+    for status in ESTIMATORS.statuses():
+        if status.name == estimator != CHECKPOINT and not status.ready:
+            raise EstimatorError(status.in_panel or status.note)
+
+
 def _choices(entry: Field) -> Callable[[], list[str]] | None:
+    if entry.name == "estimator":
+        return lambda: [status.name for status in ESTIMATORS.statuses() if status.ready or status.name == CHECKPOINT]
     if isinstance(entry, Flag):
         return lambda: ["True", "False"]
     if isinstance(entry, Choice):

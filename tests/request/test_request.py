@@ -288,9 +288,40 @@ def test_an_upload_left_in_the_panel_does_not_count_for_another_source():
     assert Depth2ImgRequest.from_mapping(panel_values(values)).image.content.getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_the_panel_without_the_upload_its_source_needs_is_refused():
-    with pytest.raises(RequestError, match="image: got none"):
-        Depth2ImgRequest.from_mapping(panel_values(shown_values(source="Depth map")))
+@pytest.mark.parametrize(
+    ("source", "left_over", "said"),
+    [
+        ("Depth map", {"picture": Image.new("RGB", (4, 4))}, "Depth map: choose one in the Depth2Img panel, or"),
+        ("Another picture", {"image": png16()}, "Another picture: choose one in the Depth2Img panel, or"),
+    ],
+)
+def test_the_panel_without_the_upload_its_source_needs_is_refused(source, left_over, said):
+    """What lies in the box of the other source is not taken for it."""
+    with pytest.raises(RequestError, match="image: got none") as refused:
+        Depth2ImgRequest.from_mapping(panel_values(shown_values(source=source, **left_over)))
+    assert refused.value.in_panel.startswith(said)
+
+
+def test_a_client_may_send_another_picture_by_position():
+    """The host fills up with the panel's own values, in which no picture was dropped."""
+    args = shown_values(source="image", image=b64(png16()))
+    assert Depth2ImgRequest.from_mapping(script_values(args)).image.content.mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"far": 0.6, "near": 0.4}, "Near is 0.4 and Far is 0.6: Near has to be more."),
+        ({"source": "Depth map", "image": b"GIF"}, "Depth map: "),
+        ({"source": "Depth map", "image": b""}, "Depth map: The file is empty (0 bytes)."),
+    ],
+)
+def test_the_panels_words_have_no_names_of_fields(values, said):
+    with pytest.raises(RequestError) as refused:
+        Depth2ImgRequest.from_mapping(panel_values(shown_values(**values)))
+    assert refused.value.in_panel.startswith(said)
+    assert "the given data" not in refused.value.in_panel
+    assert "image:" not in refused.value.in_panel
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lib_depth2img.errors import RequestError
 from lib_depth2img.request.fields import FIELDS, Choice
@@ -90,28 +90,76 @@ def test_refusing_says_so_before_the_first_picture(tmp_path):
     pictures = [tmp_path / f"p{index}.png" for index in range(9)]
     with pytest.raises(RequestError, match=r"No depth map in .*maps for p1\.png, .*p5\.png and 3 more\."):
         BatchRun(BatchOptions(folder, refuse_missing=True), pictures)
+    write_map(folder / "p0.png", 7)
+    write_map(pictures[0], 7)
     BatchRun(BatchOptions(folder, refuse_missing=True), pictures[:1])
 
 
-def test_a_map_that_is_no_map_is_refused_with_its_name(tmp_path):
-    folder = fill(tmp_path / "maps", "a.png")
-    run = BatchRun(BatchOptions(folder), [tmp_path / "a.png"])
-    run.reading(tmp_path / "a.png")
-    with pytest.raises(RequestError, match=r"^image: "):
-        request_of(panel_values(), run)
-    (folder / "a.png").unlink()
-    with pytest.raises(RequestError, match=r"a\.png cannot be read: No such file"):
-        request_of(panel_values(), run)
+class TestFilesThatCannotBeRead:
+    @pytest.fixture
+    def pictures(self, tmp_path) -> list[Path]:
+        """Two of one name, in two folders."""
+        found = [fill(tmp_path / folder) / "0001.png" for folder in ("shot-a", "shot-b")]
+        for path in found:
+            write_map(path, 500)
+        return found
+
+    @pytest.fixture
+    def folder(self, tmp_path) -> Path:
+        folder = fill(tmp_path / "maps")
+        write_map(folder / "0001.png", 1000)
+        return folder
+
+    @pytest.mark.parametrize(
+        ("broken", "content", "said"),
+        [
+            ("shot-b/0001.png", b"", r"^shot-b/0001\.png: .*empty"),
+            ("shot-b/0001.png", b"<html>", r"^shot-b/0001\.png: .*text"),
+            ("maps/0001.png", b"", r"^0001\.png: .*empty"),
+            ("maps/0001.png", None, r"^0001\.png: it cannot be read: "),
+        ],
+        ids=["empty picture", "web page", "empty map", "a folder"],
+    )
+    def test_are_refused_by_name_before_the_first_picture(self, tmp_path, pictures, folder, broken, content, said):
+        path = tmp_path / broken
+        path.unlink()
+        if content is None:
+            path.mkdir()
+        else:
+            path.write_bytes(content)
+        with pytest.raises(RequestError, match=said) as refused:
+            BatchRun(BatchOptions(folder, refuse_missing=True), pictures)
+        assert str(tmp_path) not in str(refused.value)
+        assert "Mend or remove it, or choose “Estimate it”." in str(refused.value)
+
+    def test_a_map_is_estimated_instead_and_named(self, tmp_path, pictures, folder):
+        coloured = np.zeros((4, 4, 3), np.uint8)
+        coloured[..., 0] = 200
+        Image.fromarray(coloured).save(folder / "0001.png")
+        run = BatchRun(BatchOptions(folder), pictures)
+        run.reading(pictures[0])
+        assert request_of(panel_values(), run).source == "init_image"
+        assert "0001.png: estimated instead (This is a coloured picture, not a depth map." in run.remark
+
+    def test_a_picture_is_passed_over_and_named(self, tmp_path, pictures, folder):
+        run = BatchRun(BatchOptions(folder), pictures)
+        run.unreadable(pictures[1], UnidentifiedImageError("cannot identify image file '/srv/x.png'"))
+        assert run.remark == "shot-b/0001.png: passed over (it is no picture, or a broken one)."
 
 
 # --- the host's process_batch ----------------------------------------------------------------------------------------
 
 
 class HostImages(types.ModuleType):
-    """modules/images.py:read: opens and drops the name."""
+    """modules/images.py:read: opens, and drops the name."""
 
-    def read(self, file: object) -> str:
-        return f"picture {Path(str(file)).name}"
+    def read(self, file: object) -> Image.Image:
+        if "broken" in str(file):
+            raise UnidentifiedImageError(file)
+        picture = Image.new("RGB", (4, 4))
+        if "cut" in str(file):
+            picture.load = lambda: int("x")  # as Pillow does where a file ends too early, with errors of many kinds
+        return picture
 
     def other(self) -> str:
         return "untouched"
@@ -127,7 +175,10 @@ def webui(monkeypatch, tmp_path):
     def process_batch(p, source, output_dir="", inpaint_mask_dir="", args=(), **_settings):
         files = walk_files(source) if isinstance(source, str) else [str(Path(file.name)) for file in source]
         for file in list(files):
-            img2img.images.read(file)
+            try:
+                img2img.images.read(file)
+            except UnidentifiedImageError:
+                continue
             img2img.images.read(str(tmp_path / "mask.png"))
             run = getattr(p, batch._RUN, None)
             request = run and Depth2ImgRequest.from_mapping(script_values(p.script_args[1:]) | picture_values(p))
@@ -190,8 +241,17 @@ def test_the_hosts_images_are_watched_only_during_the_batch(webui, folders):
     with pytest.raises(ValueError, match="boom"):
         webui.img2img.process_batch(processing(batch_folder=str(maps)), str(pictures))
     assert webui.img2img.images is images
-    watched = _WatchedImages(images, lambda _file: None)
+    watched = _WatchedImages(images, lambda _file: None, lambda _file, _error: None)
     assert watched.other() == "untouched"
+
+
+def test_what_cannot_be_read_is_passed_over_and_named_on_the_page(webui, folders):
+    pictures, maps = folders
+    fill(pictures, "broken.png", "cut.png")
+    processed = webui.img2img.process_batch(processing(batch_folder=str(maps)), str(pictures))
+    assert [name for name, _ in webui.seen] == ["a.png", "b.png"]
+    assert "broken.png: passed over (it is no picture, or a broken one)." in processed.comments
+    assert "cut.png: passed over (" in processed.comments
 
 
 @pytest.mark.parametrize("changes", [{}, {"enabled": False, "batch_folder": "/nowhere"}])

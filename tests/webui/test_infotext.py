@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.request.fields import FIELDS, Choice, field_named
 from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.request.user_image import UserImage
 from lib_depth2img.webui import infotext
-from lib_depth2img.webui.ui.panel import build_panel
+from lib_depth2img.webui.ui.panel import _note_left, build_panel
 from tests.webui.page import StubServices
 
 MAP = UserImage(DepthMap(np.zeros((2, 2), np.float32), unit=True), "3fa9c1d2e4" + "0" * 54)
@@ -187,3 +189,22 @@ def test_pasting_a_picture_of_anything_else_resets_the_panel():
 def test_the_note_does_not_trust_the_infotext():
     values = pasted('Steps: 20, Depth2Img image hash: <img src=x onerror="1">')
     assert "<img" not in values["note"]
+
+
+def test_the_remark_about_a_file_goes_when_the_file_is_there():
+    wanted = b"the very file"
+    digest = hashlib.sha256(wanted).hexdigest()[:10]
+    note = infotext._note({infotext.DIGEST_KEY: digest})
+    assert digest in note
+    assert _note_left(b"another", None, note) == note
+    assert _note_left(None, Image.new("L", (2, 2)), note) == note
+    assert _note_left(wanted, Image.new("L", (2, 2)), note) == ""
+    assert _note_left(wanted, None, None) == ""
+
+
+def test_the_remark_goes_for_a_picture_too():
+    picture = Image.new("RGB", (3, 2), "red")
+    request = Depth2ImgRequest.from_mapping({"source": "image", "image": picture})
+    note = infotext._note(infotext.describe(request, from_api=False))
+    assert note
+    assert _note_left(None, picture, note) == ""

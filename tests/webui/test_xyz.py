@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lib_depth2img.errors import RequestError
+from lib_depth2img.errors import EstimatorError, RequestError
 from lib_depth2img.estimators.presets import PRESETS
 from lib_depth2img.request.fields import FIELDS
 from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.webui import xyz
+from lib_depth2img.webui.ui.services import EstimatorStatus
 
 
 class AxisOption:
@@ -129,8 +130,22 @@ def test_a_range_of_the_plot_may_end_a_rounding_error_above_its_end():
     axes()["near"].confirm(None, values)
 
 
-def test_choices_are_offered_where_there_are_some():
-    assert axes()["estimator"].choices() == ["checkpoint", *PRESETS]
+@pytest.fixture
+def installed(monkeypatch) -> None:
+    """Of the estimators with weights of their own one is there; and no depth model is loaded yet."""
+    statuses = [EstimatorStatus("checkpoint", ready=False, note="No depth model is loaded.")]
+    statuses += [EstimatorStatus(name, name == "midas_v21", "note", f"{name} is not installed.") for name in PRESETS]
+    monkeypatch.setattr(xyz.ESTIMATORS, "statuses", lambda: statuses)
+
+
+def test_an_estimator_that_is_not_there_is_refused_before_the_first_cell(installed):
+    axes()["estimator"].confirm(None, ["checkpoint", "midas_v21"])
+    with pytest.raises(EstimatorError, match=r"^dpt_large is not installed\.$"):
+        axes()["estimator"].confirm(None, ["midas_v21", "dpt_large"])
+
+
+def test_choices_are_offered_where_there_are_some(installed):
+    assert axes()["estimator"].choices() == ["checkpoint", "midas_v21"]
     assert axes()["invert"].choices() == ["True", "False"]
     assert axes()["far"].choices is None
     assert axes()["far"].type is float

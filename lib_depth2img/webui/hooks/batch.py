@@ -6,14 +6,19 @@ is loaded: the wrapper checks the pairing before the first picture and notes whi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import RequestError
+from PIL import UnidentifiedImageError
+
+from ...depth.io.files import read_picture
+from ...errors import Depth2ImgError, RequestError
 from ...request.panel import MISSING, BatchOptions
+from ...request.user_image import UserImage, decode_image
 from ...sequences.pairs import MapFolder
 from ..hosts import Point, host
 
@@ -28,10 +33,12 @@ _RUN = "_depth2img_batch"
 class BatchRun:
     """One press of Generate on the Batch tab.
 
-    ``current``: the picture that is being generated from, None before the first.
+    ``current``: the picture that is being generated from, None before the first. A picture or a map that cannot be read
+    is passed over, or its depth estimated, and named in ``remark``; where the user refuses pictures without a map, the
+    whole batch is refused before the first one.
 
     Raises:
-        RequestError: the folder cannot be read, or pictures lack a map and that is to be refused.
+        RequestError: the folder cannot be read; pictures lack a map, or a file cannot be read, and that is refused.
     """
 
     def __init__(self, options: BatchOptions, pictures: Iterable[str | Path]) -> None:
@@ -40,18 +47,20 @@ class BatchRun:
         self._partners = {Path(picture): maps.partner(Path(picture)) for picture in pictures}
         self._folder = options.folder
         self.current: Path | None = None
-        self._estimated: dict[str, None] = {}  # a set that keeps its order
-        missing = [picture.name for picture, partner in self._partners.items() if partner is None]
-        if missing and options.refuse_missing:
-            raise RequestError(
-                f"No depth map in {options.folder} for {_listed(missing)}. A map has the picture's name: "
-                f"for a.png it is a.png, a_depth.png or a.npy. Add the maps, or choose “{MISSING[0]}”."
-            )
+        self._missing: dict[Path, None] = {}  # a set that keeps its order
+        self._unreadable: dict[Path, str] = {}
+        if options.refuse_missing:
+            self._refuse()
 
     def reading(self, file: Any) -> None:
         """Note that the host reads ``file``: when it is one of the pictures, it is the current one."""
         if isinstance(file, (str, os.PathLike)) and Path(file) in self._partners:
             self.current = Path(file)
+
+    def unreadable(self, file: Any, error: Exception) -> None:
+        """Note that the host could not read ``file``, and why."""
+        if isinstance(file, (str, os.PathLike)):
+            self._unreadable[Path(file)] = f"passed over ({_reason(error)})"
 
     @property
     def partner(self) -> Path | None:
@@ -59,25 +68,57 @@ class BatchRun:
         return None if self.current is None else self._partners.get(self.current)
 
     def values(self) -> dict[str, Any]:
-        """The current picture's map in the place of what the panel says about the source. Raises: RequestError."""
+        """The current picture's map in the place of what the panel says about the source."""
         if self.current is not None and self.partner is None:
-            self._estimated[self.current.name] = None
-        if self.partner is None:
-            return {"source": "init_image", "image": None}
-        return {"source": "depth_map", "image": _bytes_of(self.partner)}
+            self._missing[self.current] = None
+        if self.partner is not None:
+            try:
+                return {"source": "depth_map", "image": _depth_map(self.partner)}
+            except RequestError as error:
+                self._unreadable[self.partner] = f"estimated instead ({error})"
+        return {"source": "init_image", "image": None}
 
     @property
     def remark(self) -> str | None:
-        """What to tell the user: for which pictures so far the depth had to be estimated."""
-        if not self._estimated:
-            return None
-        return f"No depth map in {self._folder} for {_listed(self._estimated)}: estimated."
+        """What to tell the user: which pictures so far had no map, and which files could not be read."""
+        remarks = []
+        if self._missing:
+            remarks.append(f"No depth map in {self._folder} for {self._listed(self._missing)}: estimated.")
+        remarks += [f"{self._name(file)}: {what}." for file, what in self._unreadable.items()]
+        return " ".join(remarks) or None
 
+    def _refuse(self) -> None:
+        missing = [picture for picture, partner in self._partners.items() if partner is None]
+        if missing:
+            raise RequestError(
+                f"No depth map in {self._folder} for {self._listed(missing)}. A map has the picture's name: "
+                f"for a.png it is a.png, a_depth.png or a.npy. Add the maps, or choose “{MISSING[0]}”."
+            )
+        for picture, partner in self._partners.items():
+            assert partner is not None, "refused above"
+            self._refuse_unreadable(picture, read_picture)
+            self._refuse_unreadable(partner, _depth_map)
 
-def _listed(names: Collection[str]) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(list(names)[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+    def _refuse_unreadable(self, file: Path, read: Callable[[Path], object]) -> None:
+        try:
+            read(file)
+        except Depth2ImgError as error:
+            raise RequestError(
+                f"{self._name(file)}: {_reason(error)} Mend or remove it, or choose “{MISSING[0]}”."
+            ) from error
+
+    def _listed(self, files: Collection[Path]) -> str:
+        """The first few names, and how many more there are."""
+        shown = ", ".join(self._name(file) for file in list(files)[:5])
+        return shown if len(files) <= 5 else f"{shown} and {len(files) - 5} more"
+
+    def _name(self, file: Path) -> str:
+        """The file's name with its folders inside the batch's: two called 0001.png are told apart."""
+        root = self._folder
+        if file in self._partners:
+            with contextlib.suppress(ValueError):  # pictures of two drives have no folder in common
+                root = Path(os.path.commonpath([picture.parent for picture in self._partners]))
+        return file.relative_to(root).as_posix() if root in file.parents else file.name
 
 
 def picture_values(p: Any) -> dict[str, Any]:
@@ -102,7 +143,7 @@ def hook(panel_values: Callable[[Any], Sequence[Any]]) -> None:
                 raise RequestError("No folder of depth maps is opened while the WebUI runs with --hide-ui-dir-config.")
             run = BatchRun(options, host.batch_pictures(source, PICTURES))
             setattr(p, _RUN, run)
-            with host.watching_batch(run.reading):
+            with host.watching_batch(run.reading, run.unreadable):
                 processed = original(p, source, *args, **settings)
             if processed and run.remark:  # the host shows the comments of the first picture only (img2img.py:146)
                 processed.comments = f"{processed.comments}{run.remark}\n"
@@ -118,8 +159,21 @@ def _may_use_depth(p: Any) -> bool:
     return host.selected().is_depth_model or "sd_model_checkpoint" in p.override_settings
 
 
-def _bytes_of(path: Path) -> bytes:
+def _depth_map(path: Path) -> UserImage:
+    """Raises: RequestError."""
     try:
-        return path.read_bytes()
+        return decode_image(path.read_bytes(), "depth_map")
     except OSError as error:
-        raise RequestError(f"The depth map {path} cannot be read: {error.strerror}.") from error
+        raise RequestError(f"it cannot be read: {error.strerror}") from error
+    except RequestError as error:
+        raise RequestError(error.in_panel) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, without its path."""
+    cause = error.__cause__ if isinstance(error, Depth2ImgError) and error.__cause__ else error
+    if isinstance(cause, UnidentifiedImageError):
+        return "it is no picture, or a broken one"
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"it cannot be read: {cause.strerror}."
+    return str(cause)

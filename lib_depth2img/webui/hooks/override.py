@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...depth.conditioning import conditioning
 from ...depth.geometry import LATENT_FACTOR, ResizeMode, place
 from ...errors import Depth2ImgError
 from ..estimators import ESTIMATORS
 from ..hosts import host
-from ..refusal import as_unprocessable
+from ..refusal import as_unprocessable, in_words_for
 from .tiles import tile_of
 
 if TYPE_CHECKING:
@@ -27,17 +27,24 @@ if TYPE_CHECKING:
     from ...request.request import Depth2ImgRequest
     from .tiles import Tile
 
-__all__ = ["Generation", "bind", "current", "refuse", "unbind"]
+__all__ = ["Cover", "Generation", "bind", "current", "refuse", "unbind"]
 
 _ATTRIBUTE = "_depth2img_generation"
 _BOUND = ("init", "img2img_image_conditioning")
+
+
+class Cover(NamedTuple):
+    """Which part of a picture of ``size`` (width, height) a map is of: ``box`` (x1, y1, x2, y2), None for all of it."""
+
+    size: tuple[int, int]
+    box: Box | None = None
 
 
 class Generation:
     """One run of ``process_images`` on a depth model.
 
     ``depth_maps``: the adjusted maps that were used, near = high, one for each init image of the host's batch; empty
-    until the host has asked for the conditioning. ``sizes``: (width, height) of what each covers.
+    until the host has asked for the conditioning. ``covers``: what each map is of.
     """
 
     def __init__(self, p: Any, request: Depth2ImgRequest) -> None:
@@ -46,7 +53,7 @@ class Generation:
         self._p = weakref.ref(p)
         self.request = request
         self.depth_maps: list[DepthMap] = []
-        self.sizes: list[tuple[int, int]] = []
+        self.covers: list[Cover] = []
 
     @property
     def p(self) -> Any:
@@ -63,7 +70,7 @@ class Generation:
         Raises:
             Depth2ImgError: the depth cannot be had.
         """
-        with as_unprocessable():
+        with as_unprocessable(in_panel=not self.p.is_api):
             channel = self._channel(latent_image)
         if self.request.from_noise:
             self._start_from_noise()
@@ -72,15 +79,18 @@ class Generation:
     def _channel(self, latent_image: Tensor) -> Tensor:
         height, width = (side * LATENT_FACTOR for side in latent_image.shape[-2:])
         box = self._only_masked_box()
-        pictures = [host.flattened(picture) for picture in self.p.init_images]
-        if box is not None and self._estimates_crop:
-            pictures = [picture.crop(box) for picture in pictures]
+        whole = [host.flattened(picture) for picture in self.p.init_images]
+        cropped = box is not None and self._estimates_crop
+        pictures = [picture.crop(box) for picture in whole] if cropped else whole
         placements = [
             self._placement(picture.size, (width, height), box, tile_of(init_image))
             for picture, init_image in zip(pictures, self.p.init_images, strict=True)
         ]
         self.depth_maps = [depth_map.adjusted(self.request.adjustments) for depth_map in self._maps(pictures)]
-        self.sizes = [placement.picture_size for placement in placements]
+        self.covers = [
+            Cover(picture.size, box) if cropped else Cover(placement.picture_size)
+            for picture, placement in zip(whole, placements, strict=True)
+        ]
         return conditioning(self.depth_maps, placements, batch_size=latent_image.shape[0])
 
     def _maps(self, pictures: list[Image.Image]) -> list[DepthMap]:
@@ -144,7 +154,8 @@ def refuse(p: Any, error: Depth2ImgError) -> None:
     """
     unbind(p)
     refused = weakref.ref(p)
-    anew = functools.partial(type(error), *error.args)  # one that was raised holds frames, and those hold ``p``
+    # One that was raised holds frames, and those hold ``p``.
+    anew = functools.partial(type(error), *in_words_for(error, in_panel=not p.is_api).args)
 
     def init(*_: Any) -> None:
         if (here := refused()) is not None:

@@ -6,20 +6,24 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
+from ...depth.depth_map import DepthMap
 from ...depth.io.files import encode_png, save_depth_map
 from ...errors import Depth2ImgError
 from .. import settings
 from ..hosts import host
 
 if TYPE_CHECKING:
-    from ...depth.depth_map import DepthMap
-    from .override import Generation
+    from .override import Cover, Generation
 
-__all__ = ["deliver"]
+__all__ = ["NOT_SAVED", "deliver"]
 
 SUFFIX = "-depth"
+
+NOT_SAVED = "Depth2Img not saved"
+"""The key in the reply's ``extra_generation_params``; it is in no picture's own parameters."""
 
 LONGEST_SIDE = 2048
 """Pixels of the longer side of a map that is shown or saved: an estimate has 384 to 512, so more would only be air."""
@@ -31,7 +35,8 @@ _NOT_PICTURES = ("-mask", "-mask-composite", "-before-face-restoration", "-befor
 def deliver(generation: Generation, processed: Any) -> None:
     """Append the maps to the results and save them, as far as the request asks for it.
 
-    A map that cannot be saved is told of in the comments: the host only logs what is raised here (scripts.py:826).
+    A map that cannot be saved is told of in the comments and in the reply's ``info``: the host only logs what is raised
+    here (scripts.py:826).
     Nothing is appended while a selectable script runs: SD upscale and outpainting take every picture of the results
     for a tile (sd_upscale.py:85, poor_mans_outpainting.py:124). Where there are no pictures there is nothing to add to:
     ADetailer calls every script's ``postprocess`` with empty results before it works on a picture.
@@ -67,7 +72,9 @@ def _save(generation: Generation, processed: Any) -> None:
         elif host.selected_script(generation.p) is None:  # else tiles, of which the script saves what it makes of them
             _save_alone(depth_maps, generation.p, processed)
     except (Depth2ImgError, OSError) as error:
-        processed.comments += f"Depth2Img: the depth map could not be saved: {error}\n"
+        text = f"the depth map could not be saved: {getattr(error, 'strerror', None) or error}"
+        processed.comments += f"Depth2Img: {text}\n"
+        processed.extra_generation_params[NOT_SAVED] = text  # what an API client sees of a reply (processing.py:597)
 
 
 def _save_beside(depth_maps: list[DepthMap], pictures: list[Path]) -> None:
@@ -97,10 +104,19 @@ def _save_alone(depth_maps: list[DepthMap], p: Any, processed: Any) -> None:
 
 def _full_size(generation: Generation) -> list[DepthMap]:
     """The maps at the size of the pictures they are of, so that one can be handed in again instead of an estimate."""
-    return [
-        depth_map.scaled().resized(_bounded(size))
-        for depth_map, size in zip(generation.depth_maps, generation.sizes, strict=True)
-    ]
+    return [_whole(*pair) for pair in zip(generation.depth_maps, generation.covers, strict=True)]
+
+
+def _whole(depth_map: DepthMap, cover: Cover) -> DepthMap:
+    """A map of a part lies where the part lies, and the farthest is around it."""
+    size = _bounded(cover.size)
+    if cover.box is None:
+        return depth_map.scaled().resized(size)
+    scales = size[0] / cover.size[0], size[1] / cover.size[1]
+    x1, y1, x2, y2 = (round(edge * scales[i % 2]) for i, edge in enumerate(cover.box))
+    values = np.zeros(size[::-1], np.float32)
+    values[y1:y2, x1:x2] = depth_map.scaled().resized((max(x2 - x1, 1), max(y2 - y1, 1))).values[: y2 - y1, : x2 - x1]
+    return DepthMap(values, unit=True)
 
 
 def _bounded(size: tuple[int, int]) -> tuple[int, int]:

@@ -53,7 +53,7 @@ class Depth2ImgScript(_Script):
     def process(self, p: Any, *args: Any) -> None:
         """The model is final here (processing.py:915): bind the request to ``p``, or let ``p`` refuse."""
         override.unbind(p)
-        for key in infotext.KEYS:
+        for key in (*infotext.KEYS, results.NOT_SAVED):
             p.extra_generation_params.pop(key, None)  # left by the picture before, in a batch
         try:
             request = self._request(p, args)

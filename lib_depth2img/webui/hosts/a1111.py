@@ -194,11 +194,11 @@ class A1111(Host):
         return [os.path.abspath(file.name) for file in source]  # noqa: PTH100 - as img2img.py:23-26
 
     @contextmanager
-    def watching_batch(self, reads: Callable[[Any], None]) -> Iterator[None]:
+    def watching_batch(self, reads: Callable[[Any], None], fails: Callable[[Any, Exception], None]) -> Iterator[None]:
         from modules import img2img
 
         images = img2img.images
-        img2img.images = _WatchedImages(images, reads)
+        img2img.images = _WatchedImages(images, reads, fails)
         try:
             yield
         finally:
@@ -266,12 +266,21 @@ class A1111(Host):
 class _WatchedImages:
     """The host's ``modules.images`` as ``process_batch`` sees it, telling which file is read."""
 
-    def __init__(self, images: Any, reads: Callable[[Any], None]) -> None:
-        self._images, self._reads = images, reads
+    def __init__(self, images: Any, reads: Callable[[Any], None], fails: Callable[[Any, Exception], None]) -> None:
+        self._images, self._reads, self._fails = images, reads, fails
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._images, name)
 
     def read(self, file: Any, *args: Any, **settings: Any) -> Any:
+        from PIL import UnidentifiedImageError
+
         self._reads(file)
-        return self._images.read(file, *args, **settings)
+        try:
+            picture = self._images.read(file, *args, **settings)
+            picture.load()  # a file that is cut off shows it only now
+        except (OSError, SyntaxError, ValueError) as error:
+            self._fails(file, error)
+            # The batch goes on after such a one (img2img.py:62).
+            raise UnidentifiedImageError(f"{file}: {error}") from error
+        return picture

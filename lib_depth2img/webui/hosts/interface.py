@@ -187,8 +187,13 @@ class Host(ABC):
         """The very names that the Batch tab reads from ``source``: a folder, or files that were uploaded."""
 
     @abstractmethod
-    def watching_batch(self, reads: Callable[[Any], None]) -> AbstractContextManager[None]:
-        """In it, ``reads`` is told what the Batch tab reads, before it does."""
+    def watching_batch(
+        self, reads: Callable[[Any], None], fails: Callable[[Any, Exception], None]
+    ) -> AbstractContextManager[None]:
+        """In it, ``reads`` is told what the Batch tab reads, before it does, and ``fails`` what it could not read.
+
+        What it could not read it passes over; the host alone would end there, or go on without a word.
+        """
 
     # Where this extension is hung in.
 

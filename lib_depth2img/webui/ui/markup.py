@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from ...errors import Depth2ImgError
 from ...progress import Progress
 from .services import EstimatorStatus, ModelStatus
 
@@ -38,13 +39,14 @@ def estimator_note(estimators: Sequence[EstimatorStatus], chosen: str) -> str:
     for estimator in estimators:
         if estimator.name == chosen:
             kind = "note" if estimator.ready else "warning"
-            return f'<p class="depth2img-{kind}">{html.escape(estimator.note)}</p>'
+            return f'<p class="depth2img-{kind}">{html.escape(estimator.in_panel or estimator.note)}</p>'
     return ""
 
 
 def error_line(error: object) -> str:
-    """A refusal, as its author wrote it."""
-    return f'<p class="depth2img-error">{html.escape(str(error))}</p>'
+    """A refusal, in the words that its author has for the panel."""
+    text = error.in_panel if isinstance(error, Depth2ImgError) else str(error)
+    return f'<p class="depth2img-error">{html.escape(text)}</p>'
 
 
 def done_line(text: str, *, select_checkpoint: str | None = None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import gradio as gr
 
 from ...request.fields import FIELDS, Choice, Flag, Number, field_named
 from ...request.panel import BATCH_ORDER, MISSING, PANEL_ORDER
+from ...request.user_image import digest_of
 from . import install as install_ui
 from . import markup
 from . import preview as preview_ui
@@ -62,6 +64,9 @@ def build_panel(
         preview_ui.build(services, widgets, init_images)
         widgets |= _batch_rows()
         install_ui.build(services)
+        for name in ("image", "picture"):
+            inputs = [widgets["image"], widgets["picture"], note]
+            widgets[name].change(_note_left, inputs, [note], queue=False, show_progress="hidden")
         _refresh_button(services, status, widgets["estimator"], about)
         gr.HTML(_hints(), visible=False)
     return Panel(widgets, note)
@@ -165,6 +170,14 @@ def _refresh_button(services: PanelServices, status: Component, estimator: Compo
         return line, gr.Dropdown.update(choices=names), _estimator_note(services, chosen)
 
     button.click(refresh, [estimator], [status, estimator, about], queue=False, show_progress="hidden")
+
+
+def _note_left(image: Any, picture: Any, note: str | None) -> str:
+    """What an infotext asks for, until one of the uploads is that file."""
+    asked = re.search(r'data-digest="(\w+)"', note or "")
+    if asked and asked[1] in {digest_of(upload) for upload in (image, picture) if upload is not None}:
+        return ""
+    return note or ""
 
 
 def _visible_for(source_label: str) -> list[Any]:

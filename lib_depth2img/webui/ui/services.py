@@ -25,11 +25,15 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class EstimatorStatus:
-    """One estimator, ``checkpoint`` included: can it run now, and in a few words why or from where."""
+    """One estimator, ``checkpoint`` included: can it run now, and in a few words why or from where.
+
+    ``in_panel``: the note in the panel's words, where they are others.
+    """
 
     name: str
     ready: bool
     note: str
+    in_panel: str = ""
 
 
 @dataclass(frozen=True)

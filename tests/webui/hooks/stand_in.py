@@ -333,6 +333,7 @@ class Host:
             all_prompts=["a house"] * len(samples),
             index_of_first_image=0,
             comments="",
+            extra_generation_params=p.extra_generation_params,
         )
         if p.scripts is not None:
             p.scripts.postprocess(p, processed)  # proc:1148

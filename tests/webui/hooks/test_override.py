@@ -190,9 +190,22 @@ class TestOnlyMasked:
             depth[only_masked] = np.asarray(host.generate(p).images[-1]) / 65535
         assert depth["picture"].shape == (128, 128)
         assert depth["picture"][64, 96] == pytest.approx(0.5, abs=0.02)
-        assert depth["crop"].shape == (64, 64)
-        assert depth["crop"][32, 48] > 0.9  # near; the rest is the overshoot of MiDaS's bicubic resizing at the edge
+        assert depth["crop"].shape == (128, 128)
+        assert depth["crop"][64, 80] > 0.9  # near; the rest is the overshoot of MiDaS's bicubic resizing at the edge
+        outside = np.ones((128, 128), bool)
+        outside[32:96, 32:96] = False
+        assert not depth["crop"][outside].any(), "nothing was seen there: the farthest"
         assert network.shapes == [(1, 3, 384, 384)] * 2
+
+    def test_the_map_of_a_crop_handed_in_again_gives_the_same_depth(self, host: Host, mask: Image.Image) -> None:
+        picture = Image.fromarray(np.random.default_rng(3).integers(0, 255, (16, 16, 3), np.uint8)).resize((128, 128))
+        asked = {"only_masked": "crop", "append_depth_map": True}
+        shown = host.generate(img2img(host, picture, request=asked, **self.settings(mask))).images[-1]
+        estimated = host.concat
+        request = {"source": "depth_map", "image": encoded(shown)}
+        host.generate(img2img(host, picture, request=request, **self.settings(mask)))
+        assert estimated is not None
+        torch.testing.assert_close(host.concat, estimated, atol=0.05, rtol=0)
 
     def test_a_stale_box_of_the_picture_before_is_not_used(self, host: Host) -> None:
         p = img2img(host, halves((128, 128)).convert("RGB"), paste_to=(0, 0, 32, 32))

@@ -90,6 +90,27 @@ class TestInfotext:
         assert not any("Depth2Img" in key for key in p.extra_generation_params)
 
 
+class TestWords:
+    """A client of the API reads names of fields, whoever sits before the panel reads labels."""
+
+    @pytest.mark.parametrize(("is_api", "begins"), [(True, "image: got none"), (False, "Depth map: choose one")])
+    def test_of_a_request(self, host: Host, photograph: Image.Image, is_api: bool, begins: str) -> None:
+        p = img2img(host, photograph, request={"source": "depth_map"})
+        p.is_api = is_api
+        with pytest.raises(RequestError, match=f"^{begins}") as refused:
+            host.generate(p)
+        assert vars(refused.value)["detail"] == str(refused.value)
+
+    @pytest.mark.parametrize("is_api", [True, False])
+    def test_of_an_estimator(self, host: Host, photograph: Image.Image, is_api: bool) -> None:
+        p = img2img(host, photograph, request={"estimator": "dpt_large"})
+        p.is_api = is_api
+        with pytest.raises(EstimatorError, match="The weights of dpt_large") as refused:
+            host.generate(p)
+        assert ("python -m" in str(refused.value)) is is_api
+        assert ("Get a depth model" in str(refused.value)) is not is_api
+
+
 class TestResults:
     def test_nothing_unless_asked_for(self, host: Host, photograph: Image.Image) -> None:
         assert len(host.generate(img2img(host, photograph)).images) == 1
@@ -200,7 +221,19 @@ class TestResults:
         else:
             processed = host.generate(img2img(host, photograph, request={"save_depth_map": True}))
         assert "the depth map could not be saved" in processed.comments
+        (told,) = (text for key, text in processed.extra_generation_params.items() if key == "Depth2Img not saved")
+        assert told.startswith("the depth map could not be saved: ")
         assert len(processed.images) >= 1
+
+    def test_what_could_not_be_saved_is_not_said_of_the_next_picture(
+        self, host: Host, photograph: Image.Image, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("no folder")
+        host.modules.shared.opts.data["depth2img_maps_folder"] = str(tmp_path / "file")
+        p = img2img(host, photograph, request={"save_depth_map": True})
+        assert "Depth2Img not saved" in host.generate(p).extra_generation_params
+        host.modules.shared.opts.data["depth2img_maps_folder"] = str(tmp_path / "maps")
+        assert "Depth2Img not saved" not in host.generate(p).extra_generation_params
 
     def generate_saved(self, host: Host, photograph: Image.Image, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         """The host notes a file's name on the picture (images.py:706); masks saved beside have names of their own."""
