@@ -15,11 +15,12 @@ from typing import Any
 
 from PIL import UnidentifiedImageError
 
+from ...console import say
 from ...depth.io.files import read_picture
 from ...errors import Depth2ImgError, RequestError
 from ...request.panel import MISSING, BatchOptions
 from ...request.user_image import UserImage, decode_image
-from ...sequences.pairs import MapFolder
+from ...sequences.pairs import pair
 from ..hosts import Point, host
 
 __all__ = ["BatchRun", "hook", "picture_values"]
@@ -33,18 +34,20 @@ _RUN = "_depth2img_batch"
 class BatchRun:
     """One press of Generate on the Batch tab.
 
-    ``current``: the picture that is being generated from, None before the first. A picture or a map that cannot be read
-    is passed over, or its depth estimated, and named in ``remark``; where the user refuses pictures without a map, the
-    whole batch is refused before the first one.
+    ``root``: the folder of the pictures, where they come from one. ``current``: the picture that is being generated
+    from, None before the first. A picture or a map that cannot be read is passed over, or its depth estimated, and
+    named in ``remark``; where the user refuses pictures without a map, the whole batch is refused before the first one.
 
     Raises:
         RequestError: the folder cannot be read; pictures lack a map, or a file cannot be read, and that is refused.
     """
 
-    def __init__(self, options: BatchOptions, pictures: Iterable[str | Path]) -> None:
+    def __init__(
+        self, options: BatchOptions, pictures: Iterable[str | Path], *, root: str | Path | None = None
+    ) -> None:
         assert options.folder is not None
-        maps = MapFolder(options.folder)
-        self._partners = {Path(picture): maps.partner(Path(picture)) for picture in pictures}
+        pairing = pair(map(Path, pictures), options.folder, root=None if root is None else Path(root))
+        self._partners, self._assumed = pairing.maps, pairing.remark
         self._folder = options.folder
         self.current: Path | None = None
         self._missing: dict[Path, None] = {}  # a set that keeps its order
@@ -81,11 +84,18 @@ class BatchRun:
     @property
     def remark(self) -> str | None:
         """What to tell the user: which pictures so far had no map, and which files could not be read."""
-        remarks = []
+        remarks = [self._assumed] if self._assumed else []
         if self._missing:
             remarks.append(f"No depth map in {self._folder} for {self._listed(self._missing)}: estimated.")
         remarks += [f"{self._name(file)}: {what}." for file, what in self._unreadable.items()]
         return " ".join(remarks) or None
+
+    @property
+    def announcement(self) -> str:
+        """What is known before the first picture: what was assumed, and which pictures have no map."""
+        missing = [picture for picture, partner in self._partners.items() if partner is None]
+        lacking = f"No depth map in {self._folder} for {self._listed(missing)}." if missing else ""
+        return " ".join(filter(None, (self._assumed, lacking)))
 
     def _refuse(self) -> None:
         missing = [picture for picture, partner in self._partners.items() if partner is None]
@@ -141,7 +151,10 @@ def hook(panel_values: Callable[[Any], Sequence[Any]]) -> None:
                 return original(p, source, *args, **settings)
             if host.command_line().hide_ui_dir_config:  # the host opens no folder for the browser then
                 raise RequestError("No folder of depth maps is opened while the WebUI runs with --hide-ui-dir-config.")
-            run = BatchRun(options, host.batch_pictures(source, PICTURES))
+            root = source if isinstance(source, str) else None
+            run = BatchRun(options, host.batch_pictures(source, PICTURES), root=root)
+            if run.announcement:
+                say(f"Depth2Img: {run.announcement}")
             setattr(p, _RUN, run)
             with host.watching_batch(run.reading, run.unreadable):
                 processed = original(p, source, *args, **settings)
