@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from lib_depth2img import DepthEstimator
+from lib_depth2img import DepthEstimator, read_depth_map
 from lib_depth2img.cli import main
 from lib_depth2img.estimators.presets import PRESETS
 
@@ -113,15 +113,13 @@ def test_one_bad_picture_does_not_lose_the_others(run, pictures, tmp_path, capsy
         (["{a}", "-o", "{out}/x.png", "--far", "2"], "far is 2.0; it has to be a number from 0 to 1"),
         (["{a}", "-o", "{out}/x.png", "--far", "0.9", "--near", "0.1"], "far has to be below near"),
         (["{a}", "-o", "{out}/x.gif"], "x.gif ends in '.gif'; a depth map is saved as one of .png"),
-        (["{a}", "-o", "{out}/none/x.png"], "x.png cannot be written"),
         (["{out}/none.png", "-o", "{out}/x.png"], "none.png"),
-        (["{out}", "-o", "{out}/maps"], "holds no pictures"),
+        (["{out}", "-o", "{other}/maps"], "holds no pictures"),
         (["{a}", "-o", "{a}"], "a.png is also what is read"),
         (["{other}/link.png", "-o", "{a}"], "a.png is also what is read"),
-        (["{pictures}", "-o", "{pictures}"], "a.png is also what is read"),
         (["{a}", "-o", "{out}/x.npy", "--colormap", "turbo"], "x.npy cannot be saved in colour"),
         (["{a}", "{a2}", "-o", "{out}/x.png"], "2 pictures do not go into the one file"),
-        (["{a}", "{other}/a.jpg", "-o", "{out}/maps"], "Several pictures are called a"),
+        (["{a}", "{other}/a.png", "-o", "{out}/maps"], "Several pictures are called a.png.png; their depth maps would"),
         (["{a}", "-o", "{out}/x.png", "--device", "cuda:99"], "use cpu"),
         (["{a}", "-o", "{out}/x.png", "--precision", "float16"], "float16 does not run on a CPU"),
         (["{a}", "-o", "{out}/x.png", "--weights", "{a}"], "a.png: Not a weights file"),
@@ -134,6 +132,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, run, pictures, t
     out.mkdir()
     other.mkdir()
     Image.open(pictures[0]).convert("RGB").save(other / "a.jpg")
+    Image.open(pictures[0]).save(other / "a.png")
     (other / "link.png").symlink_to(pictures[0])
     before = pictures[0].read_bytes()
     places = {"a": pictures[0], "a2": pictures[2], "out": out, "other": other, "pictures": pictures[0].parent}
@@ -143,6 +142,102 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, run, pictures, t
     assert said in error
     assert list(out.iterdir()) == []
     assert pictures[0].read_bytes() == before
+
+
+class TestFolders:
+    """Of other programs, and of runs before."""
+
+    def names(self, folder: Path) -> list[str]:
+        return sorted(path.name for path in folder.iterdir())
+
+    def test_companions_and_folders_are_left_alone(self, run, pictures, tmp_path, capsys):
+        folder = pictures[0].parent
+        for name in ("._a.png", ".DS_Store", "Thumbs.db", "desktop.ini", "a.png.part"):
+            (folder / name).write_bytes(b"\0\5\x16\7")
+        (folder / "exports.png").mkdir()
+        assert run(folder, "-o", tmp_path / "maps", "--quiet") == 0
+        assert self.names(tmp_path / "maps") == ["a.png", "b.png", "c.png"]
+        assert capsys.readouterr().err == ""
+
+    def test_what_is_passed_over_is_said(self, run, pictures, tmp_path, capsys):
+        folder = pictures[0].parent
+        (folder / "phone.heic").write_bytes(b"")
+        for number in range(7):
+            (folder / f"clip{number}.mp4").write_bytes(b"")
+        assert run(folder, "-o", tmp_path / "maps", "--quiet") == 0
+        said = capsys.readouterr().err
+        assert "phone.heic. Pillow opens no HEIC here; convert it to JPEG or PNG.\n" in said
+        assert "as no pictures: clip0.mp4, clip1.mp4, clip2.mp4, clip3.mp4, clip4.mp4 and 2 more.\n" in said
+
+    @pytest.mark.parametrize("suffix", ["jfif", "pgm", "pnm", "tga", "gif", "bmp", "webp", "TIF"])
+    def test_every_picture_that_pillow_opens_is_one(self, run, tmp_path, suffix):
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        kind = {"jfif": "JPEG", "pnm": "PPM", "pgm": "PPM", "TIF": "TIFF"}.get(suffix)
+        Image.fromarray(data.camera()[:64, :64]).save(folder / f"x.{suffix}", kind)
+        assert run(folder, "-o", tmp_path / "maps", "--quiet") == 0
+        assert self.names(tmp_path / "maps") == ["x.png"]
+
+    def test_a_second_run_finds_its_own_maps_beside_the_pictures(self, run, pictures, capsys):
+        folder = pictures[0].parent
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert run(folder, "-o", folder, "--quiet") == 0
+        maps = ["a_depth.png", "b_depth.png", "c_depth.png"]
+        assert self.names(folder) == sorted([*before, *maps])
+        assert run(folder, "-o", folder, "--quiet") == 0
+        assert self.names(folder) == sorted([*before, *maps])
+        assert {name: (folder / name).read_bytes() for name in before} == before
+        assert f"Left alone, as maps of the pictures beside them: {', '.join(maps)}.\n" in capsys.readouterr().err
+
+    def test_pictures_that_differ_in_suffix_only_keep_it(self, run, pictures, tmp_path):
+        Image.open(pictures[0]).convert("RGB").save(pictures[0].with_suffix(".jpg"))
+        assert run(pictures[0].parent, "-o", tmp_path / "maps", "--quiet") == 0
+        assert self.names(tmp_path / "maps") == ["a.jpg.png", "a.png.png", "b.png", "c.png"]
+
+    def test_a_folder_may_have_a_dot_in_its_name_and_none_above_it(self, run, pictures, tmp_path):
+        assert run(pictures[0], "-o", tmp_path / "new" / "shot.v002", "--quiet") == 0
+        assert self.names(tmp_path / "new" / "shot.v002") == ["a.png"]
+        assert run(pictures[0], "-o", tmp_path / "other" / "x.png", "--quiet") == 0
+        assert self.names(tmp_path / "other") == ["x.png"]
+
+    def test_a_folder_that_cannot_be_made_is_told_before_the_estimate(
+        self, run, pictures, tmp_path, monkeypatch, capsys
+    ):
+        monkeypatch.setattr(DepthEstimator, "estimate", lambda *_: pytest.fail("the network ran"))
+        (tmp_path / "file").write_text("")
+        assert run(pictures[0], "-o", tmp_path / "file" / "x.png") == 2
+        assert "cannot be made: " in capsys.readouterr().err
+
+    def test_wildcards_that_the_shell_left_are_expanded(self, run, pictures, tmp_path):
+        assert run(pictures[0].parent / "*.png", "-o", tmp_path / "maps", "--quiet") == 0
+        assert self.names(tmp_path / "maps") == ["a.png", "c.png"]
+        weird = pictures[0].with_name("a[1].png")
+        pictures[0].rename(weird)
+        assert run(weird, "-o", tmp_path / "one", "--quiet") == 0
+        assert self.names(tmp_path / "one") == ["a[1].png"]
+
+    def test_names_of_the_full_length(self, run, pictures, tmp_path):
+        long = pictures[0].with_name("图" * 83 + ".jpg")  # 253 bytes, and 253 with .png
+        Image.open(pictures[0]).convert("RGB").save(long)
+        assert run(long, "-o", tmp_path / "maps", "--quiet") == 0
+        assert self.names(tmp_path / "maps") == [f"{long.stem}.png"]
+
+    @pytest.mark.parametrize("kind", ["png", "npy", "tif", "exr", "pfm"])
+    def test_the_format_of_maps_in_a_folder(self, run, pictures, tmp_path, kind):
+        assert run(*pictures[:2], "-o", tmp_path / "maps", "--format", kind, "--quiet") == 0
+        assert self.names(tmp_path / "maps") == [f"a.{kind}", f"b.{kind}"]
+        assert read_depth_map(tmp_path / "maps" / f"a.{kind}").size == (256, 192)
+
+    def test_an_error_names_its_picture_once(self, run, pictures, tmp_path, capsys):
+        pictures[1].write_bytes(b"")
+        assert run(pictures[0].parent, "-o", tmp_path / "maps", "--quiet") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.count("b.jpg") == 1
+
+
+def test_the_estimator_that_comes_along_needs_no_weights(pictures, tmp_path):
+    assert main(["depth", str(pictures[0]), "-o", str(tmp_path / "x.npy"), "--estimator", "small", "--quiet"]) == 0
+    assert np.load(tmp_path / "x.npy").std() > 0
 
 
 def test_a_name_that_no_file_is_saved_by_is_refused_before_the_estimate(run, pictures, tmp_path, monkeypatch):

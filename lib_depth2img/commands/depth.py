@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..console import ProgressBar
+from ..checkpoint.small_model import SMALL_CHECKPOINT
+from ..console import ProgressBar, say
 from ..depth.adjust import ADJUSTMENTS, Adjustments
+from ..depth.io.files import SUFFIXES
 from ..errors import Depth2ImgError, EstimatorError, RequestError
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from ..progress import Progress
 from ..request.fields import Number, field_named
+from ..sequences.folders import expanded, map_targets, picture_suffixes, pictures_in
 from ..weights.catalog import estimator_file
 
 if TYPE_CHECKING:
@@ -23,8 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_adjustments", "add_parser", "adjustments_of", "refuse_overwriting"]
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
 WEIGHTS_FOLDER = Path("models", "midas")
+SMALL = "small"
+FORMATS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES if suffix != ".tiff")
 TOGETHER = 8  # pictures read ahead, so that those of one size go through the network together
 
 
@@ -33,13 +38,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "depth",
         help="estimate the depth map of pictures",
-        description="Estimate depth maps with MiDaS; near is white. One picture goes to a file: .png, .npy, .tif, .exr "
-        "or .pfm. Several, or a folder, go to a folder. A .npy without adjustments holds the float32 nearness (H, W) "
-        "at the picture's size exactly as estimated.",
+        description="Estimate depth maps; near is white. One picture goes to a file: .png, .npy, .tif, .exr or .pfm. "
+        "Several, or a folder, go to a folder, as --format says. A .npy without adjustments holds the float32 nearness "
+        "(H, W) at the picture's size exactly as estimated.",
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture, or a folder of them")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the file, or the folder")
-    parser.add_argument("--estimator", choices=tuple(PRESETS), default=DEFAULT_PRESET, help="default %(default)s")
+    parser.add_argument(
+        "--estimator", choices=(*PRESETS, SMALL), default=DEFAULT_PRESET, help="default %(default)s; small comes along"
+    )
     parser.add_argument(
         "--weights",
         type=Path,
@@ -55,6 +62,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_adjustments(parser)
     parser.add_argument("--colormap", choices=("inferno", "turbo", "grey"), help="a coloured 8-bit PNG, for looking at")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="png", help="of maps that go to a folder; default %(default)s"
+    )
     parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a grey PNG; default %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
@@ -82,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..estimators.estimator import DepthEstimator
 
     adjustments = adjustments_of(arguments)
-    targets = _targets(_pictures(arguments.pictures), arguments.output, single=_is_single(arguments))
+    targets = _targets(arguments)
     refuse_overwriting(targets.values(), targets)
     for target in targets.values():
         check_target(target, colormap=arguments.colormap)
@@ -90,8 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     estimator = DepthEstimator(
         arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision
     )
-    failures = 0
-    done = 0
+    _make_folders(targets.values())
+    failures = done = 0
     with ProgressBar(quiet=arguments.quiet) as bar:
         for together in _chunks(list(targets.items()), TOGETHER):
             for picture, error in _estimate(estimator, together, arguments, adjustments):
@@ -99,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
                     raise error
                 if error is not None:
                     failures += 1
-                    bar.say(f"error: {picture}: {error}")
+                    bar.say(f"error: {_named(picture, error)}")
                 done += 1
                 bar.show(Progress("estimating", "", done, len(targets), unit="picture"))
     if failures < len(targets):
@@ -135,47 +145,41 @@ def _estimate(
             yield path, None
 
 
-def _is_single(arguments: argparse.Namespace) -> bool:
-    """One picture to one file, rather than to a folder."""
-    output = arguments.output
-    folders = output.is_dir() or arguments.pictures[0].is_dir()
-    return len(arguments.pictures) == 1 and not folders and bool(output.suffix)
-
-
-def _pictures(named: Sequence[Path]) -> list[Path]:
+def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
+    """Each picture with the file its depth map goes to. What is passed over is said."""
+    named, output = expanded(arguments.pictures), arguments.output
+    if len(named) == 1 and not named[0].is_dir() and not _is_folder(output):
+        return {named[0]: output}
     pictures: list[Path] = []
     for path in named:
         if path.is_dir():
-            try:
-                inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
-            except OSError as error:
-                raise RequestError(f"The folder {path} cannot be read: {error.strerror}.") from error
-            if not inside:
-                raise RequestError(f"{path} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
-            pictures += inside
+            found = pictures_in(path)
+            pictures += found.pictures
+            for remark in found.remarks:
+                say(remark, to=sys.stderr)
         else:
             pictures.append(path)
-    return pictures
-
-
-def _targets(pictures: Sequence[Path], output: Path, *, single: bool) -> dict[Path, Path]:
-    """Each picture with the file its depth map goes to; makes the folder."""
-    if single:
-        return {pictures[0]: output}
-    if output.suffix and not output.is_dir():
+    if not _is_folder(output):
         raise RequestError(f"{len(pictures)} pictures do not go into the one file {output}; name a folder.")
-    targets = {picture: output / f"{picture.stem}.png" for picture in pictures}
-    if len(set(targets.values())) < len(targets):
-        names = [picture.stem for picture in targets]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise RequestError(
-            f"Several pictures are called {', '.join(twice)}; their depth maps would overwrite each other."
-        )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"The folder {output} cannot be made: {error.strerror}.") from error
-    return targets
+    return map_targets(pictures, output, f".{arguments.format}")
+
+
+def _is_folder(output: Path) -> bool:
+    """A folder that is there, or a name that no file of pictures has: ``maps``, ``shot.v002``."""
+    return output.is_dir() or output.suffix.lower() not in picture_suffixes().union(SUFFIXES)
+
+
+def _make_folders(targets: Iterable[Path]) -> None:
+    for folder in {target.parent for target in targets}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+
+
+def _named(picture: Path, error: Depth2ImgError) -> str:
+    """What went wrong, with the picture's path once."""
+    return str(error) if str(picture) in str(error) else f"{picture}: {error}"
 
 
 def refuse_overwriting(targets: Iterable[Path], read: Iterable[Path]) -> None:
@@ -187,11 +191,14 @@ def refuse_overwriting(targets: Iterable[Path], read: Iterable[Path]) -> None:
 
 
 def _weights(named: Path | None, estimator: str) -> Path:
+    if named is None and estimator == SMALL:
+        return SMALL_CHECKPOINT
     path = named or WEIGHTS_FOLDER / estimator_file(estimator).name
     if not path.is_file():
         raise EstimatorError(
-            f"There are no weights of {estimator} at {path}. Name a MiDaS .pt or a checkpoint with --weights, or fetch "
-            f"them: python -m lib_depth2img install --estimator {estimator} --to {WEIGHTS_FOLDER}"
+            f"There are no weights of {estimator} at {path}. Name a MiDaS .pt or a checkpoint with --weights, fetch "
+            f"them (python -m lib_depth2img install --estimator {estimator} --to {WEIGHTS_FOLDER}), or use --estimator "
+            f"{SMALL}, which comes along."
         )
     return path
 
