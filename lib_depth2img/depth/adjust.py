@@ -1,4 +1,4 @@
-"""The sliders: invert, far and near, gamma, blur."""
+"""The sliders: clip, invert, far and near, gamma, blur."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ RANGES = {
     "near": Range(0.0, 1.0, 0.01),
     "gamma": Range(0.1, 10.0, 0.05),
     "blur": Range(0.0, 64.0, 0.5),
+    "clip": Range(0.0, 0.25, 0.005),
 }
 """The allowed range of every number of ``Adjustments``, for whoever draws the sliders."""
 
@@ -48,6 +49,8 @@ class Adjustments:
     ``far``, ``near``: levels. Nearness at or below ``far`` becomes 0, at or above ``near`` 1, linear in between.
     ``gamma``: nearness ** (1 / gamma), as in the levels dialog of picture editors: above 1 brings the middle nearer.
     ``blur``: sigma of a Gaussian in pixels of the map. Last, so that it softens the edges made by the levels too.
+    ``clip``: the share of the nearest and of the farthest pixels that the map is stretched without, before all else:
+    otherwise one leaf before the lens, or a sky behind everything, leaves nothing of the range for the rest.
 
     Raises:
         RequestError: a field of the wrong type or out of its range, or ``far`` not below ``near``.
@@ -58,6 +61,7 @@ class Adjustments:
     gamma: float = 1.0
     blur: float = 0.0
     invert: bool = False
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         for name, allowed in RANGES.items():
@@ -73,7 +77,7 @@ class Adjustments:
         return self == Adjustments()
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """The adjusted values: (H, W) float32 in [0, 1] to the same; ``values`` itself where nothing changes."""
+        """All but ``clip``: (H, W) float32 in [0, 1] to the same; ``values`` itself where nothing changes."""
         if self.invert:
             values = 1.0 - values
         if (self.far, self.near) != (0.0, 1.0):

@@ -122,7 +122,16 @@ class DepthMap:
         """The map with ``adjustments`` made, a unit map; this very map when there is nothing to adjust."""
         if adjustments.is_identity:
             return self
-        return DepthMap(adjustments.apply(self.scaled().values), unit=True)
+        return DepthMap(adjustments.apply(self.without_extremes(adjustments.clip).scaled().values), unit=True)
+
+    def without_extremes(self, share: float) -> DepthMap:
+        """The map with the nearest and the farthest ``share`` of its pixels brought to the nearest and farthest of the
+        rest; this very map for 0. In arbitrary units, so that it will be stretched.
+        """
+        if share <= 0.0:
+            return self
+        farthest, nearest = np.quantile(self.values, (share, 1.0 - share), method="nearest")
+        return _frozen(self.values.clip(farthest, nearest), unit=False)
 
     def resized(self, size: tuple[int, int]) -> DepthMap:
         """The map at ``size`` (width, height); this very map when it has that size.

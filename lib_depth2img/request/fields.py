@@ -189,6 +189,10 @@ def _only_masked() -> Sequence[tuple[str, str]]:
     return (("picture", "Whole picture"), ("crop", "Crop"))
 
 
+def _meanings() -> Sequence[tuple[str, str]]:
+    return (("nearness", "near"), ("distance", "far away"))
+
+
 def _estimators() -> Sequence[tuple[str, str]]:
     from ..estimators.presets import PRESETS
 
@@ -246,6 +250,21 @@ FIELDS: tuple[Field, ...] = (
     ),
     Flag(
         "save_depth_map", "Save depth map", False, "A 16-bit PNG named after the picture.", "Depth2Img save depth map"
+    ),
+    Choice(
+        "meaning",
+        "High values are",
+        "nearness",
+        "What high numbers in your map say. Estimates have nearness; depth cameras and 3D programs have distance.",
+        "Depth2Img meaning",
+        axis=True,
+        choices=_meanings,
+    ),
+    _adjustment(
+        "clip",
+        "Cut off",
+        "The share of the nearest and of the farthest pixels that the map is stretched without: for a leaf before the "
+        "lens, or a sky behind all.",
     ),
 )
 """In the dataclass's order, which is also that of positional API arguments."""

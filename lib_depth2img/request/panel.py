@@ -36,6 +36,8 @@ def panel_values(values: Sequence[Any]) -> dict[str, Any]:
         named["image"] = picture
     elif named.get("source") == "init_image":
         named["image"] = None
+    if named.get("source") != "depth_map":
+        named.pop("meaning", None)
     return named
 
 

@@ -37,6 +37,8 @@ class Depth2ImgRequest:
     from_noise: bool = False
     append_depth_map: bool = False
     save_depth_map: bool = False
+    meaning: str = "nearness"
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         for entry in FIELDS:
@@ -53,6 +55,11 @@ class Depth2ImgRequest:
                 "elsewhere.",
             )
         _refuse_unused(self.image, self.source)
+        if self.meaning != "nearness" and self.source != "depth_map":
+            raise RequestError(
+                f"meaning: got {self.meaning}, but source is {self.source}, whose depth is estimated. Leave meaning "
+                "out, or set source to depth_map."
+            )
 
     @property
     def adjustments(self) -> Adjustments:
@@ -79,10 +86,11 @@ class Depth2ImgRequest:
         base = base or cls()
         values = dict(mapping)
         source = field_named("source").check(values.get("source", base.source))
+        meaning = field_named("meaning").check(values.get("meaning", base.meaning))
         _refuse_unused(values.get("image"), source)
         if values.get("image") is not None:
             try:
-                values["image"] = decode_image(values["image"], source, decoder=image_decoder)
+                values["image"] = decode_image(values["image"], source, meaning, decoder=image_decoder)
             except RequestError as error:
                 raise RequestError(str(error), in_panel=f"{source_label(source)}: {error.in_panel}") from error
         return base.replace(**values)

@@ -15,13 +15,13 @@ from ..errors import Depth2ImgError, RequestError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..depth.depth_map import DepthMap
+    from ..depth.depth_map import DepthMap, Meaning
 
 __all__ = ["DIGEST_LENGTH", "MAX_IMAGE_BYTES", "ImageDecoder", "UserImage", "decode_image", "digest_of", "shortened"]
 
 Content = Union["DepthMap", "Image.Image"]
-ImageDecoder = Callable[[Any, str], Content]
-"""(bytes or PIL picture or array, source) -> ``DepthMap`` for source ``depth_map``, PIL picture for ``image``."""
+ImageDecoder = Callable[[Any, str, Any], Content]
+"""(bytes, picture or array; source; meaning) -> ``DepthMap`` for source ``depth_map``, PIL picture for ``image``."""
 
 MAX_IMAGE_BYTES = 128 * 2**20
 """Bytes of one file: an 8192x8192 map of 16 bits, stored raw. The bound on pixels is the decoder's own."""
@@ -49,10 +49,12 @@ class UserImage:
         return self.sha256[:DIGEST_LENGTH]
 
 
-def decode_image(image: Any, source: str, *, decoder: ImageDecoder | None = None) -> UserImage:
+def decode_image(
+    image: Any, source: str, meaning: Meaning = "nearness", *, decoder: ImageDecoder | None = None
+) -> UserImage:
     """Decode what came in for the field ``image``: base64 text, bytes, a PIL picture or an array.
 
-    ``source`` says what it is to become: ``depth_map`` or ``image``.
+    ``source`` says what it is to become: ``depth_map`` or ``image``; ``meaning`` what the numbers of a map say.
 
     Raises:
         RequestError: not a picture, too large, or a path or an address, neither of which is ever opened.
@@ -63,7 +65,7 @@ def decode_image(image: Any, source: str, *, decoder: ImageDecoder | None = None
         image = _from_base64(image)
     sha256 = _sha256(image)
     try:
-        return UserImage((decoder or _decode)(image, source), sha256)
+        return UserImage((decoder or _decode)(image, source, meaning), sha256)
     except RequestError:
         raise
     except Depth2ImgError as error:
@@ -98,14 +100,15 @@ def _sha256(image: Any) -> str:
     return hashlib.sha256(header.encode() + pixels).hexdigest()
 
 
-def _decode(image: Any, source: str) -> Content:
+def _decode(image: Any, source: str, meaning: Meaning) -> Content:
     from ..depth.depth_map import DepthMap
     from ..depth.io.files import picture_from_image, read_depth_map, read_picture
 
     if isinstance(image, bytes):
-        return read_depth_map(image) if source == "depth_map" else read_picture(image)
+        return read_depth_map(image, meaning=meaning) if source == "depth_map" else read_picture(image)
     if source == "depth_map":
-        return DepthMap.from_image(image) if hasattr(image, "mode") else DepthMap.from_array(image)
+        convert = DepthMap.from_image if hasattr(image, "mode") else DepthMap.from_array
+        return convert(image, meaning=meaning)
     if not hasattr(image, "mode"):
         raise RequestError(f"image: got an array for source {source!r}, expected a picture.")
     return picture_from_image(image)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from secrets import compare_digest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
@@ -13,7 +13,9 @@ from starlette.exceptions import HTTPException
 
 from .. import __version__
 from ..checkpoint.pair import pair_installed
+from ..depth.io.arrays import encode_npy
 from ..depth.io.files import encode_png
+from ..errors import RequestError
 from ..request.fields import field_named
 from ..request.request import Depth2ImgRequest
 from .host_services import HostServices
@@ -22,6 +24,8 @@ from .refusal import as_unprocessable
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from ..depth.depth_map import DepthMap
 
 __all__ = ["add_routes"]
 
@@ -50,9 +54,13 @@ class StatusResponse(BaseModel):
 
 
 class DepthRequest(BaseModel):
-    """A picture, and how its depth is wanted. The adjustments are those of the panel."""
+    """A picture or several, and how their depth is wanted. The adjustments are those of the panel."""
 
-    image: str = Field(description="The picture: base64 of the bytes of a file.")
+    image: str | None = Field(default=None, description="One picture: base64 of the bytes of a file.")
+    images: list[str] | None = Field(default=None, description="Several pictures; answered in `depth_maps`.")
+    format: Literal["png", "npy"] = Field(
+        default="png", description="A 16-bit grey PNG, or the bytes of a NPY file: (H, W) float32, as estimated."
+    )
     estimator: str | None = Field(
         default=None, description="An estimator of the status; null: the one in the settings."
     )
@@ -61,17 +69,19 @@ class DepthRequest(BaseModel):
     gamma: float = _of_table("gamma")
     blur: float = _of_table("blur")
     invert: bool = _of_table("invert")
+    clip: float = _of_table("clip")
 
     class Config:
         extra = Extra.allow  # an unknown field is refused with the sentence that img2img would give
 
 
 class DepthResponse(BaseModel):
-    """The depth map of the picture, as large as the picture."""
+    """The depth map of the picture, as large as the picture; high is near."""
 
-    depth_map: str = Field(description="A 16-bit grey PNG in base64; near is white.")
-    width: int
-    height: int
+    depth_map: str | None = Field(default=None, description="Of `image`: the bytes of a file in base64.")
+    width: int | None = None
+    height: int | None = None
+    depth_maps: list[str] | None = Field(default=None, description="Of `images`, in their order.")
     estimator: str
 
 
@@ -104,22 +114,37 @@ def status() -> StatusResponse:
 
 
 def depth(body: DepthRequest) -> DepthResponse:
-    """The depth map of a picture, without generating anything. Waits behind running generations, as they do."""
+    """The depth map of a picture or of several, without generating anything. Waits behind running generations."""
     with as_unprocessable():
         services = HostServices()
-        fields = body.dict(exclude={"image", "estimator"})
+        fields = body.dict(exclude={"image", "images", "estimator", "format"})
         fields["estimator"] = body.estimator or services.default_estimator()
-        request = Depth2ImgRequest.from_mapping(fields | {"source": "image", "image": body.image})
-        assert request.image is not None, "from_mapping refuses a source without its image"
-        picture = request.image.content
-        depth_map = services.estimate(picture, request.estimator).adjusted(request.adjustments).scaled()
-    width, height = picture.size
-    return DepthResponse(
-        depth_map=base64.b64encode(encode_png(depth_map.resized(picture.size))).decode(),
-        width=width,
-        height=height,
-        estimator=request.estimator,
-    )
+        requests = [
+            Depth2ImgRequest.from_mapping(fields | {"source": "image", "image": image}) for image in _pictures(body)
+        ]
+        pictures = [request.image.content for request in requests if request.image is not None]
+        maps = [
+            _encoded(depth_map.adjusted(request.adjustments), picture.size, body.format)
+            for depth_map, picture, request in zip(
+                services.estimate_all(pictures, fields["estimator"]), pictures, requests, strict=True
+            )
+        ]
+    if body.image is None:
+        return DepthResponse(depth_maps=maps, estimator=fields["estimator"])
+    width, height = pictures[0].size
+    return DepthResponse(depth_map=maps[0], width=width, height=height, estimator=fields["estimator"])
+
+
+def _pictures(body: DepthRequest) -> list[str]:
+    if (body.image is None) == (not body.images):
+        raise RequestError("image: expected one in image, or one or more in images, and not both.")
+    return body.images if body.image is None and body.images else [body.image or ""]
+
+
+def _encoded(depth_map: DepthMap, size: tuple[int, int], kind: str) -> str:
+    """A NPY holds what was estimated, in its own unit, unless it was adjusted; a PNG is on the [0, 1] scale."""
+    data = encode_npy(depth_map.resized(size).values) if kind == "npy" else encode_png(depth_map.scaled().resized(size))
+    return base64.b64encode(data).decode()
 
 
 def _check_credentials(given: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - FastAPI's way of injecting

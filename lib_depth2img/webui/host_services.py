@@ -58,11 +58,15 @@ class HostServices:
         return host.init_picture(picture)
 
     def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
+        return self.estimate_all([picture], estimator)[0]
+
+    def estimate_all(self, pictures: Sequence[Image.Image], estimator: str) -> list[DepthMap]:
+        """One depth map for each picture, as ``PanelServices.estimate``."""
         queue: Any = contextlib.nullcontext() if self._in_queue else host.lock()
         with queue:
-            (depth_map,) = ESTIMATORS.estimate([picture], estimator)
+            depth_maps = ESTIMATORS.estimate(pictures, estimator)
             ESTIMATORS.after_generation()
-        return depth_map
+        return depth_maps
 
     def downloads(self) -> Sequence[Download]:
         return [_download(file) for file in catalog.FILES if file.variant or file.estimator]

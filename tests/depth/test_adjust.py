@@ -134,3 +134,28 @@ def test_values_beyond_the_unit_scale_are_drawn_as_its_ends() -> None:
 def test_a_number_too_large_for_a_float_is_refused_as_any_other() -> None:
     with pytest.raises(RequestError, match="has to be a number from 0 to 1"):
         Adjustments(far=10**400)
+
+
+def test_clip_stretches_without_the_extremes() -> None:
+    values = np.linspace(1.0, 2.0, 100, dtype=np.float32).reshape(10, 10)
+    values[0, 0], values[9, 9] = -1e9, 1e9
+    adjusted = DepthMap(values, unit=False).adjusted(Adjustments(clip=0.02)).values
+    inside = np.sort(values.ravel())[2:-2]
+    assert adjusted.min() == 0.0
+    assert adjusted.max() == 1.0
+    expected = (inside - inside[0]) / (inside[-1] - inside[0])
+    np.testing.assert_allclose(np.sort(adjusted.ravel())[2:-2], expected, atol=1e-5)
+
+
+def test_clip_of_a_map_with_few_levels_may_leave_it_flat() -> None:
+    values = np.zeros((10, 10), np.float32)
+    values[0, 0] = 1.0
+    assert DepthMap(values, unit=True).adjusted(Adjustments(clip=0.02)).is_flat
+
+
+def test_clip_comes_before_the_other_adjustments() -> None:
+    values = np.linspace(0.0, 1.0, 1000, dtype=np.float32).reshape(20, 50)
+    clipped = DepthMap(values, unit=True).adjusted(Adjustments(clip=0.1))
+    both = DepthMap(values, unit=True).adjusted(Adjustments(clip=0.1, far=0.2, gamma=2.0, invert=True))
+    again = clipped.adjusted(Adjustments(far=0.2, gamma=2.0, invert=True))
+    np.testing.assert_allclose(both.values, again.values, atol=1e-6)

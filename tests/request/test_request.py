@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
 import subprocess
 import sys
 
@@ -59,6 +60,8 @@ def test_the_fields_are_those_promised_to_api_clients():
         "from_noise": False,
         "append_depth_map": False,
         "save_depth_map": False,
+        "meaning": "nearness",
+        "clip": 0.0,
     }
 
 
@@ -81,7 +84,18 @@ def test_labels_and_infotext_keys_are_unique():
 
 def test_axes_are_the_source_independent_fields():
     axes = {entry.name for entry in FIELDS if entry.axis}
-    assert axes == {"estimator", "near", "far", "gamma", "blur", "invert", "only_masked", "from_noise"}
+    assert axes == {
+        "estimator",
+        "near",
+        "far",
+        "gamma",
+        "blur",
+        "invert",
+        "only_masked",
+        "from_noise",
+        "meaning",
+        "clip",
+    }
 
 
 def test_estimators_are_the_checkpoint_and_every_preset():
@@ -252,14 +266,31 @@ def test_what_is_not_named_is_as_in_the_base():
 
 
 def test_positional_arguments_are_in_the_panels_order():
-    args = [True, "depth_map", b64(png16()), "dpt_large", 0.1, 0.9, 2, 3, True, "crop", True, True, True]
+    args = [
+        True,
+        "depth_map",
+        b64(png16()),
+        "dpt_large",
+        0.1,
+        0.9,
+        2,
+        3,
+        True,
+        "crop",
+        True,
+        True,
+        True,
+        "distance",
+        0.01,
+    ]
     request = Depth2ImgRequest.from_mapping(script_values(args))
-    assert dataclasses.asdict(request.replace(source="init_image", image=None)) == {
+    assert dataclasses.asdict(request.replace(source="init_image", image=None, meaning="nearness")) == {
         **dict(zip(PANEL_ORDER, args, strict=False)),
         "source": "init_image",
         "image": None,
+        "meaning": "nearness",
     }
-    assert request.source == "depth_map"
+    assert (request.source, request.meaning) == ("depth_map", "distance")
     assert request.image.sha256 == hashlib.sha256(png16()).hexdigest()
 
 
@@ -322,6 +353,30 @@ def test_the_panels_words_have_no_names_of_fields(values, said):
     assert refused.value.in_panel.startswith(said)
     assert "the given data" not in refused.value.in_panel
     assert "image:" not in refused.value.in_panel
+
+
+class TestMeaning:
+    """Depth of a map of distances."""
+
+    @pytest.mark.parametrize("kind", ["bytes", "array", "picture"])
+    def test_distance_becomes_its_inverse(self, kind):
+        distances = np.array([[1000, 2000], [4000, 0]], np.uint16)
+        file = io.BytesIO()
+        Image.fromarray(distances).save(file, "PNG")
+        given = {"bytes": file.getvalue(), "array": distances, "picture": Image.fromarray(distances)}[kind]
+        request = Depth2ImgRequest.from_mapping({"source": "depth_map", "image": given, "meaning": "distance"})
+        scaled = request.image.content.scaled().values
+        np.testing.assert_allclose(scaled, [[1.0, 1 / 3], [0.0, 0.0]], atol=1e-3)  # no measurement is the farthest
+
+    def test_of_an_estimate_is_refused(self):
+        with pytest.raises(RequestError, match="meaning: got distance, but source is init_image, whose depth is estim"):
+            Depth2ImgRequest(meaning="distance")
+
+    def test_left_in_the_panel_it_does_not_count_for_another_source(self):
+        values = shown_values(meaning="far away")
+        assert Depth2ImgRequest.from_mapping(panel_values(values)).meaning == "nearness"
+        values = shown_values(meaning="far away", source="Depth map", image=png16())
+        assert Depth2ImgRequest.from_mapping(panel_values(values)).meaning == "distance"
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------

@@ -113,10 +113,10 @@ def test_a_given_decoder_is_used():
     seen = []
     request = Depth2ImgRequest.from_mapping(
         {"source": "depth_map", "image": b64(b"any")},
-        image_decoder=lambda data, source: seen.append((data, source)) or content,
+        image_decoder=lambda data, source, meaning: seen.append((data, source, meaning)) or content,
     )
     assert request.image.content is content
-    assert seen == [(b"any", "depth_map")]
+    assert seen == [(b"any", "depth_map", "nearness")]
 
 
 def test_a_source_without_its_image_is_refused():

@@ -119,7 +119,18 @@ def test_the_widgets_are_named_as_process_takes_them_and_have_unique_labels():
 
     with gr.Blocks():
         widgets = extras.build(StubServices(), accordion)
-    assert list(widgets) == ["enable", "estimator", "colour", "far", "near", "gamma", "blur", "invert", "result"]
+    assert list(widgets) == [
+        "enable",
+        "estimator",
+        "colour",
+        "far",
+        "near",
+        "gamma",
+        "blur",
+        "clip",
+        "invert",
+        "result",
+    ]
     labels = [widget.label for name, widget in widgets.items() if name != "enable"]
     assert len(set(labels)) == len(labels)
     shown = {name: widget.value for name, widget in widgets.items() if name != "enable"}

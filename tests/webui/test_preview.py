@@ -158,9 +158,25 @@ def test_the_html_carries_pictures_numbers_and_the_sliders_it_answers():
     assert page.count('src="data:image/jpeg;base64,') == 2
     assert "Far 0.02 · near 0.98" in page
     sliders = json.loads(html.unescape(re.search(r'data-sliders="([^"]*)"', page)[1]))
-    assert sliders == {"far": 0.1, "near": 0.9, "gamma": 1.5, "blur": 2.0, "invert": True}
+    assert sliders == {"far": 0.1, "near": 0.9, "gamma": 1.5, "blur": 2.0, "invert": True, "clip": 0.0}
     assert re.search(r'<rect x="0" y="0" width="10.00"', page)
     assert re.search(r'<rect x="90.00" y="0" width="10.00"', page)
+
+
+def test_what_a_few_pixels_take_is_said_and_cut_off():
+    values = np.tile(np.linspace(1.0, 2.0, 200, dtype=np.float32), (100, 1))
+    values[0, 0] = 1e6  # a particle before the lens
+    preview_map = PreviewMap.of(DepthMap(values, unit=False))
+    assert any("98% of the pixels share 0.0% of the range. Raise Cut off" in line for line in shown(preview_map))
+    cut = render(preview_map, Adjustments(clip=0.01))
+    assert not any("Stretched by a few" in line for line in cut.warnings)
+    assert cut.far == pytest.approx(0.01, abs=0.01)
+    assert cut.near == pytest.approx(0.99, abs=0.01)
+    assert not any("Stretched" in line for line in render(PreviewMap.of(ramp()), AS_IT_IS).warnings)
+
+
+def shown(preview_map: PreviewMap) -> tuple[str, ...]:
+    return render(preview_map, AS_IT_IS).warnings
 
 
 @pytest.mark.parametrize("blur", [0.0, 11.0, 30.0, 64.0])

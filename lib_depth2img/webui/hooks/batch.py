@@ -16,6 +16,7 @@ from typing import Any
 from PIL import UnidentifiedImageError
 
 from ...console import say
+from ...depth.depth_map import Meaning
 from ...depth.io.files import read_picture
 from ...errors import Depth2ImgError, RequestError
 from ...request.panel import MISSING, BatchOptions
@@ -70,16 +71,16 @@ class BatchRun:
         """The depth map of the current picture, None where it has to be estimated."""
         return None if self.current is None else self._partners.get(self.current)
 
-    def values(self) -> dict[str, Any]:
+    def values(self, meaning: Meaning = "nearness") -> dict[str, Any]:
         """The current picture's map in the place of what the panel says about the source."""
         if self.current is not None and self.partner is None:
             self._missing[self.current] = None
         if self.partner is not None:
             try:
-                return {"source": "depth_map", "image": _depth_map(self.partner)}
+                return {"source": "depth_map", "image": _depth_map(self.partner, meaning), "meaning": meaning}
             except RequestError as error:
                 self._unreadable[self.partner] = f"estimated instead ({error})"
-        return {"source": "init_image", "image": None}
+        return {"source": "init_image", "image": None, "meaning": "nearness"}
 
     @property
     def remark(self) -> str | None:
@@ -131,10 +132,10 @@ class BatchRun:
         return file.relative_to(root).as_posix() if root in file.parents else file.name
 
 
-def picture_values(p: Any) -> dict[str, Any]:
+def picture_values(p: Any, *, meaning: Meaning = "nearness") -> dict[str, Any]:
     """What the batch that ``p`` belongs to says, by field name; nothing where none is paired. Raises: RequestError."""
     run: BatchRun | None = getattr(p, _RUN, None)
-    return {} if run is None else run.values()
+    return {} if run is None else run.values(meaning)
 
 
 def hook(panel_values: Callable[[Any], Sequence[Any]]) -> None:
@@ -172,10 +173,10 @@ def _may_use_depth(p: Any) -> bool:
     return host.selected().is_depth_model or "sd_model_checkpoint" in p.override_settings
 
 
-def _depth_map(path: Path) -> UserImage:
+def _depth_map(path: Path, meaning: Meaning = "nearness") -> UserImage:
     """Raises: RequestError."""
     try:
-        return decode_image(path.read_bytes(), "depth_map")
+        return decode_image(path.read_bytes(), "depth_map", meaning)
     except OSError as error:
         raise RequestError(f"it cannot be read: {error.strerror}") from error
     except RequestError as error:

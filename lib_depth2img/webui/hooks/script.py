@@ -75,8 +75,9 @@ class Depth2ImgScript(_Script):
 
     @staticmethod
     def _request(p: Any, args: Sequence[Any]) -> Depth2ImgRequest:
-        """What the panel or the client says, then the batch, then the cell of an X/Y/Z plot."""
-        said = script_values(args) | batch.picture_values(p) | xyz.cell_values(p)
+        """What the panel or the client says, then the cell of an X/Y/Z plot, then the batch."""
+        said = script_values(args) | xyz.cell_values(p)
+        said |= batch.picture_values(p, meaning=said.get("meaning", "nearness"))
         request = Depth2ImgRequest.from_mapping(said, base=Depth2ImgRequest(estimator=settings.current().estimator))
         _refuse_outpainting(p, request)
         return request

@@ -90,6 +90,7 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
     """The widgets, and where something is said about the chosen estimator."""
     widgets = {"enabled": _widget("enabled"), "source": _widget("source")}
     widgets["image"] = _widget("image", visible=False, height=80)
+    widgets["meaning"] = _widget("meaning", visible=False)
     widgets["picture"] = gr.Image(
         label="Picture to take the depth from",
         type="pil",
@@ -117,7 +118,7 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
     widgets["source"].change(
         _visible_for,
         [widgets["source"]],
-        [widgets["image"], widgets["picture"], estimator_row],
+        [widgets["image"], widgets["meaning"], widgets["picture"], estimator_row],
         queue=False,
         show_progress="hidden",
     )
@@ -126,7 +127,7 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
 
 def _slider_rows() -> dict[str, Component]:
     widgets: dict[str, Component] = {}
-    for row in (("far", "near"), ("gamma", "blur")):
+    for row in (("far", "near"), ("gamma", "blur"), ("clip",)):
         with gr.Row():
             widgets |= {name: _widget(name) for name in row}
     return widgets
@@ -182,7 +183,7 @@ def _note_left(image: Any, picture: Any, note: str | None) -> str:
 
 def _visible_for(source_label: str) -> list[Any]:
     source = _source_value(source_label)
-    return [gr.update(visible=source == name) for name in ("depth_map", "image")] + [
+    return [gr.update(visible=source == name) for name in ("depth_map", "depth_map", "image")] + [
         gr.update(visible=source != "depth_map")
     ]
 

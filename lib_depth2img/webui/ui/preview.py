@@ -67,7 +67,7 @@ def build(services: PanelServices, widgets: Mapping[str, Component], init_images
     look.click(handlers.look, everything, [kept, shown, file], _js=script)
     download.click(handlers.download, everything, [file, shown], _js=script)
     fields = [widgets[name] for name in PANEL_ORDER]
-    for name in ("image", "source", "picture", "estimator"):
+    for name in ("image", "source", "picture", "estimator", "meaning"):
         widgets[name].change(handlers.look_at_upload, fields, [kept, shown, file], queue=False, show_progress="hidden")
 
     sliders = [widgets[name] for name in ADJUSTMENTS]

@@ -29,6 +29,9 @@ CLIPPED_SHARE = 0.05
 NARROW_RANGE = 0.02
 """A unit map that uses less than this of its scale is mostly rounding steps once it is stretched."""
 
+EXTREME_SHARE, EXTREME_RANGE = 0.01, 0.2
+"""When all but this share of the pixels at either end share so little of the range, those few have taken the rest."""
+
 _FAST_SIGMA = 12.0
 """A Gaussian wider than this many pixels costs more than all the rest, so such a map is shown at half size or less."""
 
@@ -105,14 +108,13 @@ class Preview:
 def render(preview_map: PreviewMap, adjustments: Adjustments, *, colormap: str = "inferno") -> Preview:
     """The preview of a map under the sliders.
 
-    Percentiles, histogram and clipping speak of the map before the levels (and after invert): that is the scale on
-    which Far and Near are set.
+    Percentiles, histogram and clipping speak of the map before the levels, and after clip and invert: that is the scale
+    on which Far and Near are set.
     """
     depth_map, sigma = preview_map.reduced(adjustments.blur)
-    shown = depth_map.adjusted(_with_blur(adjustments, sigma))
-    before = preview_map.depth_map.values
-    if adjustments.invert:
-        before = 1.0 - before
+    shown = depth_map.adjusted(dataclasses.replace(adjustments, blur=sigma))
+    stretched = preview_map.depth_map.without_extremes(adjustments.clip).scaled().values
+    before = 1.0 - stretched if adjustments.invert else stretched
     far, near = (float(value) for value in np.percentile(before, PERCENTILES))
     counts, _ = np.histogram(before, bins=_BINS, range=(0.0, 1.0))
     return Preview(
@@ -134,6 +136,12 @@ def _warnings(before: np.ndarray, adjustments: Adjustments, used: float) -> tupl
     if max(far_share, near_share) == 1.0:
         return ("Flat: no depth is left between Far and Near. Move them apart.",)
     warnings = []
+    lowest, highest = np.quantile(before, (EXTREME_SHARE, 1.0 - EXTREME_SHARE))
+    if highest - lowest < EXTREME_RANGE and adjustments.clip == 0.0 and used >= NARROW_RANGE:
+        warnings.append(
+            f"Stretched by a few: {1 - 2 * EXTREME_SHARE:.0%} of the pixels share {highest - lowest:.1%} of the range. "
+            "Raise Cut off a little."
+        )
     if used < NARROW_RANGE:
         warnings.append(
             f"Nearly flat: the map uses {used:.1%} of its scale. It is stretched to all of it, its rounding steps too."
@@ -145,10 +153,6 @@ def _warnings(before: np.ndarray, adjustments: Adjustments, used: float) -> tupl
         where = "at or above Near" if adjustments.near < 1.0 else "at the near end of the map"
         warnings.append(f"Clipped: {near_share:.0%} lies {where} and has no depth of its own.")
     return tuple(warnings)
-
-
-def _with_blur(adjustments: Adjustments, sigma: float) -> Adjustments:
-    return Adjustments(adjustments.far, adjustments.near, adjustments.gamma, sigma, adjustments.invert)
 
 
 def _times(size: tuple[int, int], factor: float) -> tuple[int, int]:

@@ -152,6 +152,29 @@ def test_it_waits_for_a_running_generation(host: Host, client: TestClient, monke
     assert not lock.locked()
 
 
+class TestSeveralPictures:
+    def test_each_has_its_map_in_order(self, host: Host, client: TestClient) -> None:
+        pictures = [halves((32, 16), edge) for edge in (0.25, 0.75)]
+        reply = client.post("/depth2img/depth", json={"images": [encoded(picture) for picture in pictures]}).json()
+        maps = [decoded(text) for text in reply["depth_maps"]]
+        assert [each.shape for each in maps] == [(16, 32)] * 2
+        assert maps[0].mean() > maps[1].mean()
+        assert reply["depth_map"] is None
+
+    def test_numbers_as_estimated(self, host: Host, client: TestClient) -> None:
+        body = {"images": [encoded(halves((32, 16)))], "format": "npy"}
+        (text,) = client.post("/depth2img/depth", json=body).json()["depth_maps"]
+        values = np.load(io.BytesIO(base64.b64decode(text)))
+        assert (values.shape, values.dtype) == ((16, 32), np.float32)
+        assert values.max() > 1.5, "not on the scale of a picture"
+
+    @pytest.mark.parametrize("body", [{}, {"images": []}, {"image": "a", "images": ["b"]}])
+    def test_one_way_of_saying_it(self, client: TestClient, body: dict[str, Any]) -> None:
+        reply = client.post("/depth2img/depth", json=body)
+        assert reply.status_code == 422
+        assert "one in image, or one or more in images" in reply.json()["detail"]
+
+
 def test_inside_a_generation_it_does_not(host: Host, client: TestClient) -> None:
     with host.modules.call_queue.queue_lock:
         assert HostServices(in_queue=True).estimate(halves((8, 8)).convert("RGB"), "checkpoint").size == (384, 384)
