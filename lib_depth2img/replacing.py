@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 HELD_SECONDS = 5.0  # virus scanners look at a fresh file for about a second
 HELD_POLL = 0.1  # seconds between two attempts
-SHOWN = 40  # characters of the name in the temporary one: at most 160 bytes, where a file system takes 255
+SHOWN = 20  # characters of a short name in the temporary one, which says whose it is
 
 
 @contextmanager
@@ -23,15 +23,23 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place at the end; after a failure all is as it was.
 
     Raises:
-        OSError: `path` could not be replaced.
+        OSError: `path` could not be replaced; where the system does not take such a name, before anything is written.
     """
-    part = path.with_name(f".{path.name[:SHOWN]}.{uuid4().hex[:12]}.part")
+    with suppress(FileNotFoundError):
+        path.lstat()
+    part = path.with_name(_beside(path.name))
     try:
         yield part
         when_let_go(lambda: part.replace(path))
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _beside(name: str) -> str:
+    """A name that nobody else has; no longer than a long `name`, in bytes (Linux, macOS) and in UTF-16 (Windows)."""
+    end = f".{uuid4().hex[:12]}.part"
+    return f".{name[: max(SHOWN, len(name) - len(end) - 1)]}{end}"
 
 
 def when_let_go(do: Callable[[], T], *, meanwhile: Callable[[], object] | None = None) -> T:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,27 @@ def test_a_failure_leaves_all_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-@pytest.mark.parametrize("name", ["x" * 255, "模" * 85])
+@pytest.mark.parametrize("name", ["x" * 255, "模" * 85, "😀" * 63, "x" * 20 + "模" * 78, os.fsdecode(b"\xff" * 255)])
 def test_the_longest_name_has_room_for_a_temporary_one(tmp_path, name):
+    """Longer in no way in which file systems count: 255 bytes on most, 143 under eCryptfs, UTF-16 on Windows."""
     target = tmp_path / name
     with replacing(target) as part:
         part.write_bytes(b"new")
+        assert len(os.fsencode(part.name)) <= len(os.fsencode(name))
+        assert len(part.name.encode("utf-16", "surrogatepass")) <= len(name.encode("utf-16", "surrogatepass"))
     assert target.read_bytes() == b"new"
+
+
+def test_the_temporary_name_says_whose_it_is(tmp_path):
+    with replacing(tmp_path / "model.safetensors") as part:
+        part.write_bytes(b"new")
+        assert "model.safetensors" in part.name
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "模" * 86])
+def test_a_name_that_the_system_does_not_take_is_refused_before_any_work(tmp_path, name):
+    with pytest.raises(OSError, match="File name too long"), replacing(tmp_path / name):
+        pytest.fail("the work was begun")
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):

@@ -1,5 +1,5 @@
 """The model pair: which files it is, how to install them, how to recognise, convert and make depth checkpoints.
 
-``catalog.py`` says what there is and ``install.py`` brings it in; ``inspect.py`` tells from a header what a file is
-and gives it its yaml; ``convert.py`` and ``transplant.py`` write new ones, tensor by tensor. Knows no user interface.
+``pair.py`` brings it in; ``inspect.py`` tells from a header what a file is and gives it its yaml; ``convert.py`` and
+``transplant.py`` write new ones, tensor by tensor. Knows no user interface.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ..weights.tensor_file import TensorFile, TensorInfo, state_dict_names
 
@@ -36,6 +36,11 @@ TEXT_ENCODERS = {
 
 STABLE_DIFFUSION = {768: "1", 1024: "2", 2048: "XL"}
 
+# How many tensors a whole one has, without those that change no picture.
+SD2_UNET_TENSORS = 686
+MIDAS_TENSORS = {"dpt_hybrid": 366, "dpt_large": 366, "midas_v21": 562, "midas_v21_small": 410, "small": 142}
+WITHOUT_EFFECT = ("pretrained.model.head.", "num_batches_tracked")  # a classifier's head, a counter of BatchNorm
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -45,6 +50,8 @@ class Contents:
     context_dim: width of the UNet's cross-attention: 768 in Stable Diffusion 1, 1024 in 2.
     midas: the preset of the MiDaS network inside, such as "dpt_hybrid", or None.
     text_encoder, vae, ema: whether (and which) they are inside.
+    missing: how many tensors lack of the UNet of a Stable Diffusion 2 depth model, and of its MiDaS; what is whole is
+    not named.
     The prediction type (noise or v) cannot be told from a header.
     """
 
@@ -54,6 +61,7 @@ class Contents:
     text_encoder: str | None
     vae: bool
     ema: bool
+    missing: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def stable_diffusion(self) -> str | None:
@@ -80,7 +88,7 @@ def contents_of(tensors: Mapping[str, TensorInfo]) -> Contents:
     """Tell what a state dict holds."""
     inside = {name.removeprefix(MIDAS): info for name, info in tensors.items() if name.startswith(MIDAS)}
     encoder = (kind for kind, prefix in TEXT_ENCODERS.items() if any(name.startswith(prefix) for name in tensors))
-    return Contents(
+    contents = Contents(
         unet_channels=_size(tensors, INPUT_CONVOLUTION, 1),
         context_dim=_size(tensors, CROSS_ATTENTION, 1) or _size(tensors, LATER_CROSS_ATTENTION, 1),
         midas=midas_preset(inside),
@@ -88,10 +96,17 @@ def contents_of(tensors: Mapping[str, TensorInfo]) -> Contents:
         vae=any(name.startswith(f"{VAE}decoder.") for name in tensors),
         ema=any(name.startswith(EMA) for name in tensors),
     )
+    unet = sum(name.startswith(UNET) for name in tensors)
+    midas = sum(not any(part in name for part in WITHOUT_EFFECT) for name in inside)
+    missing = {
+        "UNet": SD2_UNET_TENSORS - unet if contents.is_sd2_depth_model else 0,
+        "MiDaS": MIDAS_TENSORS[contents.midas] - midas if contents.midas else 0,
+    }
+    return replace(contents, missing={part: count for part, count in missing.items() if count > 0})
 
 
 def midas_preset(tensors: Mapping[str, TensorInfo]) -> str | None:
-    """Which preset's network these weights are, named as MiDaS publishes them; None if none, or not whole."""
+    """Which preset's network these weights are, named as MiDaS publishes them; None if none, or not to be told."""
     if "pretrained.quarter.0.0.weight" in tensors and "scratch.head.3.weight" in tensors:
         return "small"
     if "scratch.output_conv.4.weight" not in tensors:

@@ -1,4 +1,4 @@
-"""Convert a checkpoint between .ckpt and .safetensors, halve it, drop what only training needs, add MiDaS."""
+"""Convert a checkpoint to .safetensors, halve it, drop what only training needs, add MiDaS."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def convert(
     overwrite: bool = False,
     listener: Listener | None = None,
 ) -> Conversion:
-    """Write the checkpoint `source` anew as `out`; the suffix of `out` chooses the format.
+    """Write the checkpoint `source`, .ckpt or .safetensors, anew as `out`, which is a .safetensors.
 
     EMA copies, optimizer and other training leftovers are dropped. `half` makes all weights float16, except the noise
     schedule, of which the host too keeps the main part whole (modules/sd_models.py:482-486). `add_midas` names a MiDaS
@@ -85,7 +85,8 @@ def convert(
             raise CheckpointError(f"{source.name} holds no tensors of a model; a checkpoint is expected.")
         parts = [(file, name, entry) for name, entry in tensors.items()]
         preset, notes = None, []
-        if add_midas is not None and contents_of(state_dict_infos(file)).midas:
+        inside = contents_of(state_dict_infos(file))
+        if add_midas is not None and inside.midas and "MiDaS" not in inside.missing:
             notes.append("MiDaS was already inside and was left as it is.")
         elif add_midas is not None:
             midas = stack.enter_context(open_tensor_file(add_midas))

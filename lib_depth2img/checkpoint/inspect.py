@@ -20,8 +20,9 @@ class Report:
     """What `inspect` found.
 
     tensors, tensor_bytes, dtypes: of the state dict, dtypes as bytes of each. leftovers: what else the file holds
-    (training state). yaml: the configuration beside it. yaml_fits: whether it builds a model these weights fit; None
-    where there is none, or the file is no depth model. verdict: all of it in one line.
+    (training state). missing: of UNet and MiDaS, how many tensors they lack. yaml: the configuration beside it.
+    yaml_fits: whether it builds a model these weights fit; None where there is none, or the file is no depth model.
+    verdict: all of it in one line.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Report:
     text_encoder: str | None
     vae: bool
     ema: bool
+    missing: dict[str, int]
     yaml: str | None
     yaml_fits: bool | None
     depth_model: bool
@@ -79,6 +81,7 @@ def inspect(path: str | Path) -> Report:
         text_encoder=contents.text_encoder,
         vae=contents.vae,
         ema=contents.ema,
+        missing=dict(contents.missing),
         yaml=str(yaml) if yaml_there else None,
         yaml_fits=fits,
         depth_model=contents.is_depth_model,
@@ -134,6 +137,7 @@ def _verdict(contents: Contents, tensors: dict[str, TensorInfo], yaml_fits: bool
             f"Not a depth model: a {version}checkpoint whose UNet takes {contents.unet_channels} channels instead of 5."
         )
     wants = [
+        *(f"{count:,} tensors of its {part}" for part, count in contents.missing.items()),
         *([] if contents.text_encoder else ["its text encoder"]),
         *([] if contents.vae else ["its VAE"]),
         *([] if yaml_fits else ["a yaml that fits" if yaml_fits is False else "a yaml beside it"]),

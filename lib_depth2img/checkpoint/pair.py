@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ..errors import InstallError
 from ..progress import Progress
 from ..weights import catalog
 from ..weights.download import as_install_error
@@ -28,25 +29,35 @@ def install_pair(
     The yaml comes first: it is there too when the checkpoint has to be brought by hand. One that lies there is kept.
 
     Raises:
-        InstallError, InstallCancelled: as `install`.
+        InstallError: as `install`, and when the yaml that lies there is not this model's.
+        InstallCancelled: as `install`.
     """
     file = catalog.variant(variant_name)
     target = Path(target_dir).expanduser() / file.name
     make_folder(target.parent)
     with as_install_error(target.parent, "cannot be written to"):
         yaml = configuration.write_beside(target) or configuration.beside(target)
+    if not configuration.describes_depth_model(yaml):
+        raise InstallError(
+            f"{yaml} is already there but does not describe a depth model; a web page saved under the name looks like "
+            "this. Move it away and start again: the right one is then written."
+        )
     return install(file, target.parent, progress=progress, cancelled=cancelled, digest_of=digest_of), yaml
 
 
 def pair_installed(target_dir: str | Path, variant_name: str | None = None) -> Path | None:
     """The checkpoint of a model pair that `install_pair` left in `target_dir`, yaml beside it; None if there is none.
 
-    variant_name: of this form; None for any. A look at names and sizes only; `install` verifies the hash.
+    variant_name: of this form; None for any. A look at names, sizes and the yaml; `install` verifies the hash.
     """
     for file in catalog.FILES:
         path = Path(target_dir) / file.name
         wanted = file.variant is not None and variant_name in (None, file.variant)
-        if wanted and _looks_complete(path, file.nbytes) and configuration.beside(path).is_file():
+        if (
+            wanted
+            and _looks_complete(path, file.nbytes)
+            and configuration.describes_depth_model(configuration.beside(path))
+        ):
             return path
     return None
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError
 from ..progress import Listener, Progress
-from ..weights.tensor_file import TensorInfo, open_tensor_file, state_dict_names
-from ..weights.writers import write_safetensors, write_torch_zip
+from ..replacing import replacing
+from ..weights.safetensors_format import write_safetensors
+from ..weights.tensor_file import TensorInfo, open_tensor_file
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["PlannedTensor", "check_target", "write_checked"]
 
-WRITERS = {".safetensors": write_safetensors, ".ckpt": write_torch_zip, ".pt": write_torch_zip}
+SUFFIX = ".safetensors"
 HEADER_ALLOWANCE = 4 * 2**20
 
 
@@ -38,31 +38,35 @@ def check_target(out: Path, *inputs: Path, overwrite: bool) -> None:
     """See that `out` may be written, before any work is done.
 
     Raises:
-        CheckpointError: an unknown suffix, one of the inputs itself, a folder, or a file that may not be overwritten.
+        CheckpointError: another suffix than .safetensors, one of the inputs itself, a folder, a name that the system
+            does not take, or a file that may not be overwritten.
     """
-    if out.suffix.lower() not in WRITERS:
-        raise CheckpointError(f"{out.name} must end in {', '.join(WRITERS)}: the suffix chooses the format.")
-    if not out.parent.is_dir():
-        raise CheckpointError(f"The folder {out.parent} does not exist; make it first.")
-    if any(out.exists() and given.exists() and out.samefile(given) for given in inputs):
-        raise CheckpointError(f"{out} is also what is read; choose another name for the result.")
-    if out.is_dir():
-        raise CheckpointError(f"{out} is a folder; name a file.")
-    if out.exists() and not overwrite:
-        raise CheckpointError(f"{out} is already there; choose another name, or say that it may be overwritten.")
+    if out.suffix.lower() != SUFFIX:
+        raise CheckpointError(
+            f"{out.name} must end in {SUFFIX}: it is the only format that is written, and every program reads it."
+        )
+    with _as_checkpoint_error(out):
+        if not out.parent.is_dir():
+            raise CheckpointError(f"The folder {out.parent} does not exist; make it first.")
+        if any(out.exists() and given.exists() and out.samefile(given) for given in inputs):
+            raise CheckpointError(f"{out} is also what is read; choose another name for the result.")
+        if out.is_dir():
+            raise CheckpointError(f"{out} is a folder; name a file.")
+        if out.exists() and not overwrite:
+            raise CheckpointError(f"{out} is already there; choose another name, or say that it may be overwritten.")
 
 
 def write_checked(
     out: Path, planned: Sequence[PlannedTensor], *, metadata: Mapping[str, str], listener: Listener | None = None
 ) -> None:
-    """Write `planned` to `out`, in the format that its suffix names; one tensor is in memory at a time.
+    """Write `planned` to `out` as safetensors; one tensor is in memory at a time.
 
     Raises:
         CheckpointError: no disk space, or what was read back is not what was written.
-        TensorFileError: an input cannot be read, or the format cannot hold one of its dtypes.
+        TensorFileError: an input cannot be read, or safetensors cannot hold one of its dtypes.
     """
-    # A name of this process: "<out>.part" may be somebody's interrupted download, or even the file that is read.
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    import torch  # noqa: F401  # before the first tensor: what is imported while one is read keeps it in memory
+
     loaders = {tensor.info.name: tensor.load for tensor in planned}
     sizes = {tensor.info.name: tensor.info.nbytes for tensor in planned}
     total = sum(sizes.values())
@@ -78,11 +82,11 @@ def write_checked(
             listener(Progress("writing", out.name, done, total))
         return tensor
 
-    _check_space(out, total)
-    with _cleaned_up(part):
-        WRITERS[out.suffix.lower()](part, [tensor.info for tensor in planned], load, metadata=metadata)
-        _compare(part, digests, out.name, listener)
-        part.replace(out)
+    with _as_checkpoint_error(out):
+        _check_space(out, total)
+        with replacing(out) as part:
+            write_safetensors(part, [tensor.info for tensor in planned], load, metadata=metadata)
+            _compare(part, digests, out.name, listener)
 
 
 def _digest(tensor: torch.Tensor) -> bytes:
@@ -94,15 +98,13 @@ def _digest(tensor: torch.Tensor) -> bytes:
 
 def _compare(part: Path, digests: Mapping[str, bytes], shown: str, listener: Listener | None) -> None:
     with open_tensor_file(part) as file:
-        names = state_dict_names(file)
-        if set(names) != set(digests):
+        if set(file) != set(digests):
             raise CheckpointError("The file just written does not hold the tensors it should: the disk may be failing.")
-        total, done = sum(file[entry].nbytes for entry in names.values()), 0
-        for name, entry in names.items():
-            tensor = file.read(entry)
-            if _digest(tensor) != digests[name]:
+        total, done = sum(info.nbytes for info in file.values()), 0
+        for name, info in file.items():
+            if _digest(file.read(name)) != digests[name]:
                 raise CheckpointError(f"{name} was not read back as it was written; the disk may be failing.")
-            done += file[entry].nbytes
+            done += info.nbytes
             if listener is not None:
                 listener(Progress("checking", shown, done, total))
 
@@ -116,14 +118,11 @@ def _check_space(out: Path, total: int) -> None:
 
 
 @contextmanager
-def _cleaned_up(part: Path) -> Iterator[None]:
-    """Remove `part` whatever happens, and say in plain words when the disk was the reason."""
+def _as_checkpoint_error(out: Path) -> Iterator[None]:
+    """Let what the system refuses leave as a `CheckpointError`, in plain words where the disk is the reason."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        reason = "the disk is full" if full else error.strerror
-        raise CheckpointError(f"{part.parent} cannot be written to: {reason}.") from error
-    finally:
-        with suppress(OSError):  # a name too long to be made is too long to be removed
-            part.unlink(missing_ok=True)
+        reason = "the disk is full" if full else error.strerror or error
+        raise CheckpointError(f"{out} cannot be written: {reason}.") from error

@@ -36,11 +36,11 @@ def _add_inspect(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_convert(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = words.add_parser(
         "convert",
-        help=".ckpt <-> .safetensors, without training leftovers",
-        description="Write a checkpoint anew, in the format of OUT's suffix, without EMA and training leftovers.",
+        help=".ckpt -> .safetensors, without training leftovers",
+        description="Write a checkpoint anew as .safetensors, without EMA and training leftovers.",
     )
     parser.add_argument("source", type=Path, metavar="IN")
-    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("out", type=Path, metavar="OUT.safetensors")
     parser.add_argument("--half", action="store_true", help="weights as float16")
     parser.add_argument("--add-midas", type=Path, metavar="FILE", help="MiDaS weights to add where there are none")
     _add_output_options(parser)
@@ -59,7 +59,7 @@ def _add_transplant(words: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--base", type=Path, required=True, metavar="B", help="what A was tuned from, such as 512-base-ema"
     )
     parser.add_argument("--depth", type=Path, required=True, metavar="D", help="the depth model, such as 512-depth-ema")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.safetensors")
     _add_output_options(parser)
     parser.set_defaults(run=run_transplant)
 

@@ -14,6 +14,7 @@ from ..errors import InstallError
 __all__ = [
     "ESTIMATORS",
     "FILES",
+    "HUB",
     "VARIANTS",
     "CatalogFile",
     "HubSource",
@@ -25,6 +26,8 @@ __all__ = [
     "variant",
 ]
 
+PLAUSIBLE = 0.02  # how far a size may be from one that is only roughly known
+
 
 @dataclass(frozen=True)
 class Licence:
@@ -32,6 +35,9 @@ class Licence:
 
     name: str
     url: str
+
+
+HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,14 @@ class HubSource:
         return f"Hugging Face {self.repository}: {self.filename}"
 
     @property
+    def path(self) -> str:
+        """Where it lies on Hugging Face, and on mirrors of it."""
+        return f"/{self.repository}/resolve/main/{self.filename}"
+
+    @property
     def url(self) -> str:
-        """Where a browser finds it, on any machine; the hub's client goes by HF_ENDPOINT instead."""
-        return f"https://huggingface.co/{self.repository}/resolve/main/{self.filename}"
+        """Where a browser finds it, on any machine; downloads go by HF_ENDPOINT instead."""
+        return HUB + self.path
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,17 @@ class CatalogFile:
     licence: Licence
     variant: str | None = None
     estimator: str | None = None
+
+    def may_have(self, nbytes: int) -> bool:
+        """Whether a file of so many bytes may be this one."""
+        if self.nbytes is not None:
+            return nbytes == self.nbytes
+        return abs(nbytes - self.about_bytes) <= PLAUSIBLE * self.about_bytes
+
+    @property
+    def size_text(self) -> str:
+        """Its size in words, as exact as it is known."""
+        return f"{self.nbytes:,} bytes" if self.nbytes is not None else f"about {self.about_bytes / 1e9:.2f} GB"
 
 
 RAIL = Licence("CreativeML Open RAIL++-M", "https://huggingface.co/sd2-community/stable-diffusion-2-depth")

@@ -1,9 +1,7 @@
 """Bring a file in over HTTP, going on where an earlier attempt stopped.
 
-The hub client says where a file is and what it should be (`sources`), but its own download is not used for the bytes:
-whether and where it resumes depends on its version (before 0.23 in the cache, with a symlink to it; with xet transfer
-it is another library's matter), it cannot be cancelled, and it cannot take over what another source has sent. One
-streaming loop with Range requests does all this for every kind of source.
+One streaming loop with Range requests for every kind of source: it resumes what another source or another run has
+begun, to the byte, and can be cancelled.
 """
 
 from __future__ import annotations
@@ -13,12 +11,15 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.client import HTTPException
 from io import BufferedRandom
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InstallError
 from ..progress import Reporter
+from .catalog import CatalogFile
 from .sources import Remote, SourceError
 
 if TYPE_CHECKING:
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["as_install_error", "fetch"]
 
-CHUNK_BYTES = 128 * 1024
+PIECE_BYTES = 128 * 1024  # at most
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 30.0  # seconds without a single byte
 ATTEMPTS = 4  # in a row without a new byte
 PAUSE = 1.0  # seconds before the second attempt, doubled for each one after
 WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 class _BrokenOffError(Exception):
@@ -99,21 +101,21 @@ def _pause(seconds: float, reporter: Reporter) -> None:
 def _stream(remote: Remote, part: Path, reporter: Reporter) -> None:
     import requests
 
+    nbytes = remote.file.nbytes
     have = _size_of(part)
-    if remote.nbytes is not None and have >= remote.nbytes:
-        if have == remote.nbytes:
+    if nbytes is not None and have >= nbytes:
+        if have == nbytes:
             return
         _truncate(part)
         have = 0
-    headers = {**remote.headers, "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
+    headers = {**remote.headers, "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
+    check = {"response": partial(_check_announced, file=remote.file)}
     try:
-        with requests.get(remote.url, headers=headers, stream=True, timeout=timeout) as response:
+        with requests.get(remote.url, headers=headers, stream=True, timeout=timeout, hooks=check) as response:
             if _ends_at(response, have):
                 return
-            start, total = _accept(response, part, have=have, nbytes=remote.nbytes)
+            start, total = _accept(response, part, have=have, file=remote.file)
             done = _write_body(response, part, reporter, start=start, total=total)
     except requests.RequestException as error:
         raise _BrokenOffError(f"{type(error).__name__} from {_host(remote.url)}") from error
@@ -125,29 +127,50 @@ def _host(url: str) -> str:
     return url.split("/")[2] if url.count("/") >= 2 else url
 
 
+def _check_announced(response: requests.Response, *_: object, file: CatalogFile, **__: object) -> None:
+    """Hugging Face says which file it has before it sends one on to where the bytes are.
+
+    Raises:
+        SourceError: it is another one.
+    """
+    sha256 = SHA256.search(response.headers.get("X-Linked-Etag", "").lower())
+    if sha256 and sha256[0] != file.sha256:
+        raise SourceError(f"it holds another file of this name: sha256 {sha256[0]}, expected {file.sha256}")
+    size = _announced_size(response)
+    if size is not None and not file.may_have(size):
+        raise SourceError(f"it announces {size:,} bytes, the file has {file.size_text}")
+
+
+def _announced_size(response: requests.Response) -> int | None:
+    sizes = (answer.headers.get("X-Linked-Size", "") for answer in (*response.history, response))
+    return next((int(size) for size in sizes if size.isdecimal()), None)
+
+
 def _ends_at(response: requests.Response, have: int) -> bool:
     """Whether a server that was asked for what follows byte `have` says that nothing does: the part is complete."""
-    return response.status_code == 416 and response.headers.get("Content-Range") == f"bytes */{have}"
+    ends = response.headers.get("Content-Range") == f"bytes */{have}" or _announced_size(response) == have
+    return response.status_code == 416 and ends
 
 
-def _accept(response: requests.Response, part: Path, *, have: int, nbytes: int | None) -> tuple[int, int | None]:
+def _accept(response: requests.Response, part: Path, *, have: int, file: CatalogFile) -> tuple[int, int | None]:
     """Where the body starts and where the whole file ends, as this response says.
 
     A server that ignores Range answers 200 and starts from the beginning.
     """
     status = response.status_code
+    answer = f"HTTP {status} {response.headers.get('X-Error-Message') or response.reason}"[:200]
     if status in WORTH_RETRYING:
-        raise _BrokenOffError(f"HTTP {status} {response.reason}")
+        raise _BrokenOffError(answer)
     if status == 416:
         # Our part is longer than this source's file: it came from elsewhere, or is broken. From the beginning, then.
         _truncate(part)
         raise _BrokenOffError(f"HTTP 416: it has no byte {have:,}")
     if status not in (200, 206):
-        raise SourceError(f"HTTP {status} {response.reason}")
+        raise SourceError(answer)
     start, total = _content_range(response, have) if status == 206 else (0, _content_length(response))
-    if nbytes is not None and total not in (None, nbytes):
-        raise SourceError(f"it sends {total:,} bytes, the file has {nbytes:,}")
-    return start, total if total is not None else nbytes
+    if total is not None and not file.may_have(total):
+        raise SourceError(f"it sends {total:,} bytes, the file has {file.size_text}")
+    return start, total if total is not None else file.nbytes
 
 
 def _content_range(response: requests.Response, have: int) -> tuple[int, int | None]:
@@ -163,20 +186,39 @@ def _content_length(response: requests.Response) -> int | None:
 
 
 def _write_body(response: requests.Response, part: Path, reporter: Reporter, *, start: int, total: int | None) -> int:
-    """Append the body from `start`; each chunk is handed to the system at once, so that a killed process loses none."""
+    """Append the body from `start`; each piece is handed to the system at once, so that a killed process loses none."""
     done = start
     with _opened(part) as file:
         file.truncate(start)
         file.seek(start)
         reporter.at("downloading", done, total)
-        for chunk in response.iter_content(CHUNK_BYTES):
-            if total is not None and done + len(chunk) > total:
+        for piece in _arriving(response):
+            if total is not None and done + len(piece) > total:
                 raise SourceError(f"it sends more than the {total:,} bytes it announced")
-            file.write(chunk)
+            file.write(piece)
             file.flush()
-            done += len(chunk)
+            done += len(piece)
             reporter.at("downloading", done, total)
     return done
+
+
+def _arriving(response: requests.Response) -> Iterator[bytes]:
+    """The body in the pieces in which it arrives.
+
+    `Response.iter_content` gathers them to a size, and throws away what it has when the line breaks before that. So
+    does all of urllib3 before 2.2; the standard library's response under it has `read1` everywhere.
+    """
+    body = response.raw._original_response
+    left = _content_length(response)
+    while left is None or left > 0:
+        try:
+            piece = body.read1(PIECE_BYTES if left is None else min(left, PIECE_BYTES))
+        except (OSError, HTTPException) as error:
+            raise _BrokenOffError(f"{type(error).__name__} from {_host(response.url)}") from error
+        if not piece:
+            return
+        left = None if left is None else left - len(piece)
+        yield piece
 
 
 def _opened(part: Path) -> BufferedRandom:

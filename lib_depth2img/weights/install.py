@@ -13,7 +13,7 @@ from ..replacing import when_let_go
 from .catalog import CatalogFile, HubSource, UrlSource
 from .download import as_install_error, fetch
 from .hashing import sha256_of
-from .sources import SourceError, resolve
+from .sources import SourceError, locate
 
 __all__ = ["DigestOf", "computed", "install", "make_folder"]
 
@@ -21,7 +21,6 @@ DigestOf = Callable[[Path, Callable[[], str]], str]
 """The sha256 of the file at a path: from a note of before, or by calling the function beside it, and noted."""
 
 LOCK_POLL = 0.5  # seconds between two looks at a lock that somebody else holds
-PLAUSIBLE = 0.02  # how far a size may be from one that is only roughly known
 
 
 def computed(_path: Path, compute: Callable[[], str]) -> str:
@@ -127,22 +126,16 @@ def _download(file: CatalogFile, part: Path, reporter: Reporter) -> None:
         f"{file.name} could not be downloaded. Tried: {'; '.join(tried)}. "
         f"By hand: get {file.sources[0].url} in any way, save it as {part.with_name(file.name)}, and install again, "
         "which verifies it. "
-        f"Its sha256 must be {file.sha256}, its size {_size_text(file)}."
+        f"Its sha256 must be {file.sha256}, its size {file.size_text}."
     )
-
-
-def _size_text(file: CatalogFile) -> str:
-    return f"{file.nbytes:,} bytes" if file.nbytes is not None else f"about {file.about_bytes / 1e9:.2f} GB"
 
 
 def _download_from(source: HubSource | UrlSource, file: CatalogFile, part: Path, *, reporter: Reporter) -> None:
     reporter.at("asking", 0, None)
-    remote = resolve(source, file, reporter)
-    if remote.nbytes is not None and abs(remote.nbytes - file.about_bytes) > PLAUSIBLE * file.about_bytes:
-        raise SourceError(f"it announces {remote.nbytes:,} bytes, the file has {_size_text(file)}")
+    remote = locate(source, file)
     while True:
         resumed = part.exists() and part.stat().st_size > 0
-        _check_space(part, remote.nbytes or file.about_bytes)
+        _check_space(part, file.nbytes or file.about_bytes)
         fetch(remote, part, reporter)
         digest = when_let_go(lambda: sha256_of(part, reporter), meanwhile=reporter.check)
         if digest == file.sha256 and file.nbytes in (None, part.stat().st_size):

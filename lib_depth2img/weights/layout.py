@@ -17,9 +17,9 @@ __all__ = [
     "STORAGE_DTYPES",
     "BoundedReader",
     "Layout",
-    "Place",
     "SeekableReader",
     "Storage",
+    "StoredTensor",
     "TensorInfo",
     "is_count",
     "is_shape",
@@ -37,6 +37,9 @@ DTYPE_BYTES = {
     "uint64": 8,
     "float8_e4m3fn": 1,
     "float8_e5m2": 1,
+    "float8_e4m3fnuz": 1,
+    "float8_e5m2fnuz": 1,
+    "float8_e8m0fnu": 1,
     "float16": 2,
     "bfloat16": 2,
     "float32": 4,
@@ -89,12 +92,12 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tensor lies in its storage; `first` and `strides` count elements, as torch does."""
+class StoredTensor:
+    """A tensor, and where it lies in its storage; `storage_offset` and `strides` count elements, as torch does."""
 
     info: TensorInfo
     storage: Storage
-    first: int
+    storage_offset: int
     strides: tuple[int, ...]
 
     @property
@@ -114,12 +117,12 @@ class Layout:
     """
 
     format: str
-    places: dict[str, Place]
+    tensors: dict[str, StoredTensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in self.places:
+        for name in self.tensors:
             try:
                 name.encode("utf-8")
             except UnicodeEncodeError as error:

@@ -1,26 +1,24 @@
-"""From a source in the catalogue to an address that bytes can be asked of."""
+"""From a source in the catalogue to an address that bytes can be asked of, and what has to be sent along.
+
+Hugging Face's own client is not needed for it: the catalogue knows which file it must be. What a user has told that
+client holds here too: HF_ENDPOINT, HF_TOKEN or the token of ``huggingface-cli login``, HF_HUB_OFFLINE
+(huggingface_hub/constants.py and utils/_auth.py). Proxies are the business of whoever asks.
+"""
 
 from __future__ import annotations
 
-import logging
-import queue
-import re
-import threading
-import time
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 from ..errors import InstallError
-from ..progress import Reporter
-from .catalog import CatalogFile, HubSource, UrlSource
+from .catalog import HUB, CatalogFile, HubSource, UrlSource
 
-__all__ = ["Remote", "SourceError", "resolve"]
+__all__ = ["Remote", "SourceError", "locate"]
 
-ASKING_THREAD = "depth2img-hub"
-ANSWER_WITHIN = 15.0  # seconds for the hub to say what it has
-SHA256 = re.compile(r"[0-9a-f]{64}")
+TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 
 
 class SourceError(InstallError):
@@ -29,71 +27,48 @@ class SourceError(InstallError):
 
 @dataclass(frozen=True)
 class Remote:
-    """Where to ask: the address, the headers to send, and the size in bytes as far as it is known before."""
+    """Where to ask for a file of the catalogue, and the headers to send along."""
 
+    file: CatalogFile
     url: str
-    nbytes: int | None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def resolve(source: HubSource | UrlSource, file: CatalogFile, reporter: Reporter) -> Remote:
-    """Find out where `source` serves `file` from; a Hugging Face one is asked whether it holds this very file.
+def locate(source: HubSource | UrlSource, file: CatalogFile) -> Remote:
+    """Where `source` serves `file`; nothing is asked yet.
 
     Raises:
-        SourceError: it cannot be reached, does not hold the file, or announces another size or sha256.
-        InstallCancelled: the user said so.
+        SourceError: it is Hugging Face, and that may not be asked, or its address or the user's token is none.
     """
     if isinstance(source, UrlSource):
-        return Remote(source.url, file.nbytes)
-    return _resolve_on_hub(source, file, reporter)
+        return Remote(file, source.url)
+    if _is_true("HF_HUB_OFFLINE") or _is_true("TRANSFORMERS_OFFLINE"):
+        raise SourceError("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set, so Hugging Face is not asked")
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
+    if not endpoint.startswith(("http://", "https://")):
+        raise SourceError(f"HF_ENDPOINT is {endpoint!r}; expected is an address that starts with https://")
+    token = _token()
+    if not token.isascii():
+        raise SourceError("the token for Hugging Face is none: it has letters that no token has")
+    return Remote(file, endpoint + source.path, {"Authorization": f"Bearer {token}"} if token else {})
 
 
-def _resolve_on_hub(source: HubSource, file: CatalogFile, reporter: Reporter) -> Remote:
-    """The hub client knows the endpoint, the token, offline mode and proxies: all of these stay its business."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
-
-    url = hf_hub_url(source.repository, source.filename)
-    facts = _ask_hub(url, reporter)
-    announced = (facts.etag or "").lower()
-    if SHA256.fullmatch(announced) and announced != file.sha256:
-        raise SourceError(f"it holds another file of this name: sha256 {announced}, expected {file.sha256}")
-    if file.nbytes is not None and facts.size not in (None, file.nbytes):
-        raise SourceError(f"it announces {facts.size:,} bytes, the file has {file.nbytes:,}")
-    return Remote(url, file.nbytes or facts.size, build_hf_headers())
+def _is_true(variable: str) -> bool:
+    return os.environ.get(variable, "").upper() in TRUE
 
 
-def _ask_hub(url: str, reporter: Reporter) -> Any:
-    """The file's metadata. The client retries for half a minute and cannot be interrupted, hence the thread."""
-    from huggingface_hub import get_hf_file_metadata
-
-    answers: queue.Queue[Any] = queue.Queue()
-
-    def ask() -> None:
-        try:
-            answers.put(get_hf_file_metadata(url))
-        except Exception as error:  # noqa: BLE001  # handed to the waiting side; the client's classes change with its version
-            answers.put(error)
-
-    for handler in logging.getLogger("huggingface_hub").handlers:
-        handler.addFilter(_not_from_asking)
-    threading.Thread(target=ask, name=ASKING_THREAD, daemon=True).start()
-    end = time.monotonic() + ANSWER_WITHIN
-    while time.monotonic() < end:
-        reporter.check()
-        with suppress(queue.Empty):
-            answer = answers.get(timeout=0.1)
-            if isinstance(answer, Exception):
-                raise SourceError(_first_line(answer)) from answer
-            return answer
-    raise SourceError(f"no answer within {ANSWER_WITHIN:.0f} s")
+def _token() -> str:
+    """The user's token, or an empty text: from the environment, else from the file that logging in leaves."""
+    if _is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN"):
+        return ""
+    token = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or ""
+    if not token:
+        with suppress(OSError, ValueError, RuntimeError):  # there is none, it is no text, or the user has no home
+            token = _token_file().read_text("utf-8")
+    return "".join(token.split())
 
 
-def _not_from_asking(record: logging.LogRecord) -> bool:
-    """A log filter: the client's retries are several lines each, while the reason is in our own message, once."""
-    return record.threadName != ASKING_THREAD
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+def _token_file() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
+    return Path(os.path.expandvars(os.environ.get("HF_TOKEN_PATH") or f"{home}/token")).expanduser()

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import TensorFileError
-from .layout import DTYPE_BYTES, Layout, Place, TensorInfo
-from .safetensors_layout import looks_like_safetensors, read_safetensors
+from .layout import DTYPE_BYTES, Layout, StoredTensor, TensorInfo
+from .safetensors_format import looks_like_safetensors, read_safetensors
 from .torch_layout import read_torch_legacy, read_torch_zip
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["TensorFile", "TensorInfo", "open_tensor_file", "read_state_dict", "state_dict_names"]
 
 ZIP_START = b"PK\x03\x04"
+GIT_LFS_START = b"version https://git-lfs"
 
 
 class TensorFile(Mapping[str, TensorInfo]):
@@ -43,8 +44,8 @@ class TensorFile(Mapping[str, TensorInfo]):
         self.format = layout.format
         self.metadata = layout.metadata
         self.extra = layout.extra
-        self.entries: Mapping[str, TensorInfo] = {name: place.info for name, place in layout.places.items()}
-        self._places = layout.places
+        self.entries: Mapping[str, TensorInfo] = {name: stored.info for name, stored in layout.tensors.items()}
+        self._stored = layout.tensors
         self._file = file
 
     def __getitem__(self, name: str) -> TensorInfo:
@@ -76,35 +77,35 @@ class TensorFile(Mapping[str, TensorInfo]):
         """
         import torch
 
-        place = self._places.get(name)
-        if place is None:
+        stored = self._stored.get(name)
+        if stored is None:
             raise TensorFileError(f"{self.path.name} holds no tensor {name!r:.200}.")
-        dtype = getattr(torch, place.info.dtype, None)
+        dtype = getattr(torch, stored.info.dtype, None)
         if dtype is None:
             raise TensorFileError(
-                f"The tensor {name!r:.200} is {place.info.dtype}, which torch {torch.__version__} cannot hold."
+                f"The tensor {name!r:.200} is {stored.info.dtype}, which torch {torch.__version__} cannot hold."
             )
-        item = DTYPE_BYTES[place.info.dtype]
-        raw = torch.empty(place.elements_spanned * item, dtype=torch.uint8)
+        item = DTYPE_BYTES[stored.info.dtype]
+        raw = torch.empty(stored.elements_spanned * item, dtype=torch.uint8)
         if raw.numel():
-            self._fill(memoryview(raw.numpy()), place, place.first * item)
-        return torch.as_strided(raw.view(dtype), place.info.shape, place.strides)
+            self._fill(memoryview(raw.numpy()), stored, stored.storage_offset * item)
+        return torch.as_strided(raw.view(dtype), stored.info.shape, stored.strides)
 
-    def _fill(self, buffer: memoryview, place: Place, skip: int) -> None:
+    def _fill(self, buffer: memoryview, stored: StoredTensor, skip: int) -> None:
         try:
-            self._file.seek(self._data_start(place) + skip)
+            self._file.seek(self._data_start(stored) + skip)
             filled = self._file.readinto(buffer)
         except (OSError, EOFError) as error:
-            raise self._unreadable(place, error) from error
+            raise self._unreadable(stored, error) from error
         if filled < len(buffer):
-            raise self._unreadable(place, f"{len(buffer) - filled:,} bytes are missing")
+            raise self._unreadable(stored, f"{len(buffer) - filled:,} bytes are missing")
 
-    def _unreadable(self, place: Place, why: object) -> TensorFileError:
-        return TensorFileError(f"The tensor {place.info.name!r:.200} cannot be read from {self.path.name}: {why}.")
+    def _unreadable(self, stored: StoredTensor, why: object) -> TensorFileError:
+        return TensorFileError(f"The tensor {stored.info.name!r:.200} cannot be read from {self.path.name}: {why}.")
 
-    def _data_start(self, place: Place) -> int:
+    def _data_start(self, stored: StoredTensor) -> int:
         """Where the storage's bytes start, after the small header that zip entries and old torch storages have."""
-        storage = place.storage
+        storage = stored.storage
         if storage.zipped:
             self._file.seek(storage.offset)
             header = self._file.read(30)
@@ -144,7 +145,12 @@ def open_tensor_file(path: str | Path) -> TensorFile:
 def _read_layout(file: BufferedReader) -> Layout:
     file_size = file.seek(0, 2)
     file.seek(0)
-    first_bytes = file.read(9)
+    first_bytes = file.read(len(GIT_LFS_START))
+    if first_bytes == GIT_LFS_START:
+        raise TensorFileError(
+            "This is a Git LFS pointer, a text of three lines that stands for the file in a repository. "
+            "Get the file itself: `git lfs pull` in the repository, or download it from the repository's page."
+        )
     if first_bytes.startswith(ZIP_START):
         return read_torch_zip(file, file_size)
     if looks_like_safetensors(first_bytes):
@@ -152,7 +158,7 @@ def _read_layout(file: BufferedReader) -> Layout:
     if first_bytes.startswith(b"\x80"):
         return read_torch_legacy(file, file_size)
     raise TensorFileError(
-        f"Not a weights file (it starts with {first_bytes!r}); .safetensors, .ckpt or .pt is expected. "
+        f"Not a weights file (it starts with {first_bytes[:9]!r}); .safetensors, .ckpt or .pt is expected. "
         "A web page saved under the model's name looks like this: download the file again."
     )
 

@@ -12,8 +12,18 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import TensorFileError
-from .inert_pickle import StorageRef, TensorRef, read_pickle, text_of
-from .layout import DTYPE_BYTES, BoundedReader, Layout, Place, SeekableReader, Storage, TensorInfo
+from .inert_pickle import Global, StorageRef, TensorRef, read_pickle, text_of
+from .layout import (
+    DTYPE_BYTES,
+    BoundedReader,
+    Layout,
+    SeekableReader,
+    Storage,
+    StoredTensor,
+    TensorInfo,
+    is_count,
+    is_shape,
+)
 
 __all__ = ["read_torch_legacy", "read_torch_zip"]
 
@@ -87,7 +97,11 @@ def _counted_storages(root: Any, keys: Any, position: int) -> dict[str, Storage]
     if not isinstance(keys, list):
         raise TensorFileError("This torch file lists no storages; it is damaged. Get it again from its source.")
     references = [leaf.storage for _, leaf in _leaves(root) if isinstance(leaf, TensorRef)]
-    sizes = {reference.key: (reference.elements, DTYPE_BYTES[reference.dtype]) for reference in references}
+    sizes = {
+        reference.key: (reference.elements, DTYPE_BYTES[reference.dtype])
+        for reference in references
+        if isinstance(reference, StorageRef)
+    }
     storages: dict[str, Storage] = {}
     for key in keys:
         name = text_of(key)
@@ -142,34 +156,55 @@ def _check_byte_order(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipIn
 
 
 def _layout(kind: str, root: Any, storage_of: Callable[[StorageRef], Storage], *, file_size: int) -> Layout:
-    places: dict[str, Place] = {}
+    tensors: dict[str, StoredTensor] = {}
     extra: dict[str, object] = {}
     for name, leaf in _leaves(root):
-        if name in places or name in extra:
+        if name in tensors or name in extra:
             raise TensorFileError(f"This torch file holds two things named {name!r:.200}; it cannot be read by name.")
         if isinstance(leaf, TensorRef):
-            places[name] = _place(name, leaf, storage_of(leaf.storage), file_size=file_size)
+            tensors[name] = _stored(name, leaf, storage_of, file_size=file_size)
         else:
             extra[name] = leaf
-    return Layout(kind, places, {}, extra)
+    return Layout(kind, tensors, {}, extra)
 
 
-def _place(name: str, tensor: TensorRef, storage: Storage, *, file_size: int) -> Place:
-    if tensor.dtype not in DTYPE_BYTES:
-        raise TensorFileError(f"The tensor {name!r:.200} has the unknown dtype {tensor.dtype!r:.50}.")
-    item = DTYPE_BYTES[tensor.dtype]
-    info = TensorInfo(name, tensor.dtype, tensor.shape, math.prod(tensor.shape) * item)
-    place = Place(info, storage, tensor.first, tensor.strides)
-    if (place.first + place.elements_spanned) * item > storage.nbytes:
-        raise TensorFileError(
-            f"The tensor {name!r:.200} reaches beyond its storage of {storage.nbytes:,} bytes; the file is damaged."
-        )
+def _stored(
+    name: str, tensor: TensorRef, storage_of: Callable[[StorageRef], Storage], *, file_size: int
+) -> StoredTensor:
+    """The tensor that the pickle speaks of, once its numbers are known to stay inside of its storage."""
+    reference, offset, shape, strides, dtype = tensor
+    if not isinstance(reference, StorageRef) or not is_count(offset):
+        raise _damaged(name, "no storage, or a negative offset in it")
+    # What is wrong is not shown: a tuple that holds one tuple twice, forty times over, has 2**40 items when printed.
+    if not isinstance(shape, tuple | list) or not is_shape(shape):
+        raise _damaged(name, "an impossible shape")
+    if not isinstance(strides, tuple | list) or len(strides) != len(shape) or not all(map(is_count, strides)):
+        raise _damaged(name, "impossible strides")
+    dtype = _dtype(name, dtype) or reference.dtype
+    item = DTYPE_BYTES[dtype]
+    info = TensorInfo(name, dtype, tuple(shape), math.prod(shape) * item)
+    storage = storage_of(reference)
+    stored = StoredTensor(info, storage, reference.view_offset + offset, tuple(strides))
+    if (stored.storage_offset + stored.elements_spanned) * item > storage.nbytes:
+        raise _damaged(name, f"bytes beyond its storage of {storage.nbytes:,}")
     # A stride of 0 repeats one element for ever; no weights need more bytes than their file has.
     if info.nbytes > file_size:
-        raise TensorFileError(
-            f"The tensor {name!r:.200} claims {info.nbytes:,} bytes in a file of {file_size:,}; it is refused."
-        )
-    return place
+        raise _damaged(name, f"{info.nbytes:,} bytes in a file of {file_size:,}")
+    return stored
+
+
+def _dtype(name: str, dtype: Any) -> str | None:
+    """The name of torch's dtype, where the pickle gives one."""
+    if dtype is None:
+        return None
+    if not isinstance(dtype, Global) or dtype.module != "torch" or dtype.name not in DTYPE_BYTES:
+        shown = f"{dtype!s:.50}" if isinstance(dtype, Global) else type(dtype).__name__
+        raise TensorFileError(f"The tensor {name!r:.200} has the unknown dtype {shown}.")
+    return dtype.name
+
+
+def _damaged(name: str, what: str) -> TensorFileError:
+    return TensorFileError(f"The tensor {name!r:.200} has {what}; the file is damaged. Get it again from its source.")
 
 
 def _leaves(root: Any) -> Iterator[tuple[str, Any]]:
@@ -195,7 +230,7 @@ def _leaves(root: Any) -> Iterator[tuple[str, Any]]:
             )
         if isinstance(value, dict):
             levels.append(_named(path, value.items()))
-        elif type(value) in (list, tuple):  # and no Inert, which is a tuple too
+        elif type(value) in (list, tuple):  # and no TensorRef or Inert, which are tuples too
             levels.append(_named(path, enumerate(value)))
         else:
             yield path, value

@@ -15,8 +15,11 @@ from omegaconf import OmegaConf
 
 from lib_depth2img.checkpoint import configuration
 from lib_depth2img.checkpoint.inspect import depth_model_without_yaml, inspect, write_yaml_beside
+from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
 from lib_depth2img.cli import main
 from lib_depth2img.errors import TensorFileError
+from lib_depth2img.estimators.networks.building import without_weights
+from lib_depth2img.estimators.presets import PRESETS
 from tests.checkpoint import models
 
 REPO = Path(__file__).parents[2]
@@ -144,6 +147,56 @@ def test_a_yaml_with_a_depth_stage_of_its_own_fits(tmp_path):
     path = models.sparse_safetensors(tmp_path / "model.safetensors", models.depth_shapes())
     path.with_suffix(".yaml").write_text(configuration.pair_yaml("other").replace("api.MiDaSInference", "api.Mine"))
     assert inspect(path).yaml_fits is True
+
+
+def test_a_yaml_beside_an_ordinary_model_is_not_judged(tmp_path):
+    path = models.sparse_safetensors(tmp_path / "model.safetensors", models.ordinary_shapes())
+    yaml = path.with_suffix(".yaml")
+    for text in (configuration.pair_yaml(), "mine: true\n"):
+        yaml.write_text(text)
+        report = inspect(path)
+        assert (report.yaml, report.yaml_fits) == (str(yaml), None)
+        assert "yaml" not in report.verdict
+
+
+@pytest.mark.parametrize(
+    ("part", "prefix", "count"),
+    [
+        ("UNet", "model.diffusion_model.middle_block.", 40),
+        ("UNet", "model.diffusion_model.out.2.bias", 1),
+        ("MiDaS", "depth_model.model.pretrained.model.blocks.", 10),
+    ],
+)
+def test_tensors_that_are_missing_are_counted(tmp_path, part, prefix, count):
+    shapes = models.depth_shapes()
+    gone = [name for name in shapes if name.startswith(prefix)][:count]
+    assert len(gone) == count
+    path = models.sparse_safetensors(
+        tmp_path / "model.safetensors", {name: shape for name, shape in shapes.items() if name not in gone}
+    )
+    write_yaml_beside(path)
+    report = inspect(path)
+    assert report.missing == {part: count}
+    assert report.verdict == f"A depth model with dpt_hybrid inside; it lacks {count} tensors of its {part}."
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_whole_midas_lacks_nothing_and_any_other_does(tmp_path, preset):
+    """Counted on our networks, whose names the published files have. A head that classifies is not needed."""
+    state = without_weights(PRESETS[preset].build).state_dict()
+    network = {f"depth_model.model.{name}": tuple(tensor.shape) for name, tensor in state.items()}
+    needed = {name: shape for name, shape in network.items() if ".pretrained.model.head." not in name}
+    lacking = {name: shape for name, shape in needed.items() if not name.endswith("scratch.layer2_rn.weight")}
+    for shapes, missing in ((network, {}), (needed, {}), (lacking, {"MiDaS": 1})):
+        path = models.sparse_safetensors(tmp_path / "m.safetensors", models.depth_shapes(midas=False) | shapes)
+        report = inspect(path)
+        assert (report.midas, report.missing) == (preset, missing)
+
+
+def test_the_packaged_model_lacks_nothing():
+    report = inspect(SMALL_CHECKPOINT)
+    assert report.missing == {}
+    assert report.verdict == "A depth model with small inside; complete."
 
 
 @pytest.mark.parametrize("name", ["ordinary", "inpainting", "sd1", "midas", "nothing"])

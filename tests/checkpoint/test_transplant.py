@@ -126,6 +126,23 @@ def test_the_same_twice_is_warned_of(run, tmp_path, base, depth):
     assert all(torch.equal(tensor, depth[name]) for name, tensor in load_file(tmp_path / "out.safetensors").items())
 
 
+def test_a_base_of_nothing_but_zeros_is_divided_by_nothing(run, tmp_path, base, depth):
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in base.items()}
+    result = run(base, zeros, depth)
+    assert result.change == 0
+    got = load_file(tmp_path / "out.safetensors")
+    name = "model.diffusion_model.out.2.bias"
+    assert torch.allclose(got[name], depth[name] + base[name])
+
+
+def test_a_first_convolution_with_another_kernel_is_left_as_it_is(run, tmp_path, tuned, base, depth):
+    """The first two axes may differ in their number of channels, the last two may not."""
+    kernel = {INPUT_CONVOLUTION: torch.ones(320, 4, 1, 3)}
+    result = run(tuned | kernel, base | kernel, depth)
+    assert result.skipped == {INPUT_CONVOLUTION: "of another shape or not a float"}
+    assert torch.equal(load_file(tmp_path / "out.safetensors")[INPUT_CONVOLUTION], depth[INPUT_CONVOLUTION])
+
+
 def test_models_that_are_not_related_are_warned_of(run, base, depth):
     shapes = {name: tuple(tensor.shape) for name, tensor in base.items()}
     result = run(models.random_weights(shapes, 77), base, depth)
@@ -172,14 +189,14 @@ def test_an_input_is_never_overwritten(tmp_path, tuned, base, depth):
 
 
 def test_the_command(tmp_path, tuned, base, depth, capsys):
-    arguments = ["checkpoint", "transplant", "--quiet", "-o", str(tmp_path / "out.ckpt")]
+    arguments = ["checkpoint", "transplant", "--quiet", "-o", str(tmp_path / "out.safetensors")]
     for flag, weights in (("--fine-tune", tuned | {"model.x.y": torch.ones(1)}), ("--base", base), ("--depth", depth)):
         arguments += [flag, str(models.save(tmp_path / f"{flag}.safetensors", weights))]
     assert main(arguments) == 0
     text = capsys.readouterr().out
     assert "368 depth_model" in text
     assert "model.x.y: not in the depth model" in text
-    assert inspect(tmp_path / "out.ckpt").yaml_fits is True
+    assert inspect(tmp_path / "out.safetensors").yaml_fits is True
     assert main(arguments) == 2
     assert main([*arguments, "--force", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kept"]["depth_model"] == 368
@@ -195,13 +212,14 @@ def test_the_largest_tensors_are_added_within_one_gigabyte(tmp_path):
     ordinary = models.sparse_safetensors(tmp_path / "ordinary.safetensors", conv | large)
     tuned = models.sparse_safetensors(tmp_path / "tuned.safetensors", conv | large)
     depth = models.sparse_safetensors(tmp_path / "depth.safetensors", {INPUT_CONVOLUTION: (320, 5, 3, 3)} | large)
+    out = tmp_path / "out.safetensors"
     code = f"""
 import re
 from pathlib import Path
 from lib_depth2img.checkpoint.transplant import transplant
-transplant(fine_tune={str(tuned)!r}, base={str(ordinary)!r}, depth={str(depth)!r}, out={str(tmp_path / "o.ckpt")!r})
+transplant(fine_tune={str(tuned)!r}, base={str(ordinary)!r}, depth={str(depth)!r}, out={str(out)!r})
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     assert int(done.stdout) * 1024 < 1e9
-    (tmp_path / "o.ckpt").unlink()
+    out.unlink()

@@ -37,8 +37,7 @@ class Row:
 
 
 _TESTING = ("pytest>=8", "hypothesis")
-_HUB = "huggingface_hub==0.36.2"
-"""The suite's: the tests of installing count its requests, which are others with each of its versions."""
+_DOWNLOADING = ("requests", "filelock", "tqdm")
 
 _A1111 = (
     "numpy==1.26.2",
@@ -54,12 +53,12 @@ SUITE = Environment("suite")
 IPEX = Environment(  # what A1111 installs on Intel's graphics cards: --use-ipex
     "torch2.0",
     ("3.10",),
-    ("torch==2.0.1", "torchvision==0.15.2", *_A1111, _HUB, *_TESTING),
+    ("torch==2.0.1", "torchvision==0.15.2", *_A1111, *_DOWNLOADING, *_TESTING),
 )
 FORGE = Environment(  # and A1111 on a Mac
     "torch2.3",
     ("3.10",),
-    ("torch==2.3.1", "torchvision==0.18.1", *_A1111, _HUB, *_TESTING),
+    ("torch==2.3.1", "torchvision==0.18.1", *_A1111, *_DOWNLOADING, *_TESTING),
 )
 REFORGE = Environment(
     "torch2.9",
@@ -73,7 +72,7 @@ REFORGE = Environment(
         "omegaconf==2.2.3",
         "scikit-image==0.25.1",
         "opencv-python==4.11.0.86",
-        _HUB,
+        *_DOWNLOADING,
         *_TESTING,
     ),
 )
@@ -89,7 +88,7 @@ NEWEST = Environment(  # of the day it is made: `make clean` lets it be made aga
         "omegaconf",
         "scikit-image",
         "opencv-python",
-        _HUB,
+        *_DOWNLOADING,
         *_TESTING,
     ),
 )

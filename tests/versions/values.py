@@ -21,7 +21,7 @@ __all__ = ["BOUND", "PACKAGES", "differences", "read", "written_versions"]
 BOUND = 1e-5
 """Of the range of a map: how far it may be from the reference's."""
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "safetensors", "Pillow", "opencv-python", "huggingface_hub")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "safetensors", "Pillow", "opencv-python")
 
 SIDE = 384
 """Of the picture; below about 300 the wide convolutions would not take the way that is theirs alone."""

@@ -1,28 +1,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Callable, Iterator
 
 import pytest
-from huggingface_hub import constants, file_download
 
-from lib_depth2img.weights import download, sources
+from lib_depth2img.weights import download
 from lib_depth2img.weights.catalog import RAIL, CatalogFile, HubSource, UrlSource
 from tests.weights.hub import Hub
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A running hub that the real client takes for huggingface.co; waits are short."""
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A running hub in place of huggingface.co, and a user of whom it knows nothing; waits are short."""
     server = Hub()
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    proxies = [name for kind in ("http_proxy", "https_proxy", "all_proxy") for name in (kind, kind.upper())]
+    for name in (
+        *proxies,
+        *(name for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_", "TRANSFORMERS_"))),
+    ):
         monkeypatch.delenv(name, raising=False)
-    template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    for module in (constants, file_download):  # which of them is asked depends on the client's version
-        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=module is constants)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setattr(download, "PAUSE", 0.01)
-    monkeypatch.setattr(sources, "ANSWER_WITHIN", 2.0)
     yield server
     server.close()
 

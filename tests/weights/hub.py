@@ -1,4 +1,4 @@
-"""A local stand-in for Hugging Face and for a plain file server, as far as the real client asks; it can misbehave."""
+"""A local stand-in for Hugging Face and for a plain file server; it can misbehave."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ class Served:
     """One file and how it is served.
 
     statuses: answered in turn to GETs of the bytes, before the file is. cuts: after how many bytes each GET is cut off,
-    in turn. head_status: of the hub's metadata. announced_*: lies in the metadata. length: lie in Content-Length;
+    in turn. hub_status: of the hub, before it sends one on to the bytes; words: what it says then. announced_*: lies of
+    the hub about what will come. length: lie in Content-Length; end_unknown: a 416 does not say where the file ends;
     unmeasured: none is sent, and the end of the connection is the end of the file.
     """
 
     body: bytes
     statuses: list[int] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
-    head_status: int = 200
+    hub_status: int = 200
+    words: str = ""
     announced_size: int | None = None
     announced_sha256: str | None = None
     length: int | None = None
     unmeasured: bool = False
+    end_unknown: bool = False
     ignores_range: bool = False
     wrong_range: bool = False
     stall_after: int | None = None
@@ -82,9 +85,6 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):  # the client was killed, which is the point
             super().handle()
 
-    def do_HEAD(self) -> None:
-        self._answer()
-
     def do_GET(self) -> None:
         self._answer()
 
@@ -108,8 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _redirect_to_bytes(self, served: Served, path: str) -> None:
-        if served.head_status != 200:
-            self._plain(served.head_status)
+        if served.hub_status != 200:
+            self._plain(served.hub_status, {"X-Error-Message": served.words} if served.words else None)
             return
         digest = served.announced_sha256 or hashlib.sha256(served.body).hexdigest()
         size = len(served.body) if served.announced_size is None else served.announced_size
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted and not served.ignores_range:
             start = int(wanted.removeprefix("bytes=").split("-")[0])
             if start >= len(served.body):
-                self._plain(416, {"Content-Range": f"bytes */{len(served.body)}"})
+                self._plain(416, {} if served.end_unknown else {"Content-Range": f"bytes */{len(served.body)}"})
                 return
         body = served.body[start:]
         self.send_response(206 if start else 200)
@@ -138,8 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_header("Content-Length", str(len(body) if served.length is None else served.length))
         self.end_headers()
-        if self.command == "GET":
-            self._send_body(served, body[: served.cuts.pop(0)] if served.cuts else body)
+        self._send_body(served, body[: served.cuts.pop(0)] if served.cuts else body)
 
     def _send_body(self, served: Served, body: bytes) -> None:
         step = 64 * 1024

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib_depth2img.errors import TensorFileError
-from lib_depth2img.weights.safetensors_layout import read_safetensors
+from lib_depth2img.weights.safetensors_format import read_safetensors
 from lib_depth2img.weights.tensor_file import open_tensor_file
 
 
@@ -93,6 +93,6 @@ def test_whatever_is_accepted_the_reference_reader_accepts_too(changes, longer):
     except TensorFileError:
         return
     reference = safetensors.torch.load(bytes(raw))
-    assert {name: (place.info.shape, f"torch.{place.info.dtype}") for name, place in layout.places.items()} == {
+    assert {name: (each.info.shape, f"torch.{each.info.dtype}") for name, each in layout.tensors.items()} == {
         name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in reference.items()
     }

@@ -1,4 +1,4 @@
-"""Installing against a server that behaves, and against one that does not; the client is the real huggingface_hub."""
+"""Installing against a server that behaves, and against one that does not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from lib_depth2img.checkpoint.configuration import pair_yaml
 from lib_depth2img.checkpoint.pair import install_pair, pair_installed
 from lib_depth2img.cli import main
 from lib_depth2img.commands import install as command
@@ -80,6 +81,80 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(hub, catalogued, body, tmp_p
     assert other.authorizations == [None]
 
 
+class TestTheTokenOfTheUser:
+    """As huggingface_hub finds it: its `get_token` says the same."""
+
+    @pytest.fixture
+    def sent(self, hub, catalogued, body, tmp_path):
+        hub.serve("some/repo", "model.ckpt", Served(body))
+
+        def ask() -> str | None:
+            install(catalogued(), tmp_path / "models").unlink()
+            return hub.authorizations[0]
+
+        return ask
+
+    def test_none(self, sent):
+        assert sent() is None
+
+    def test_the_file_that_logging_in_leaves(self, sent, monkeypatch, tmp_path):
+        (tmp_path / "token").write_text("hf_file\n")
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        assert sent() == "Bearer hf_file"
+
+    def test_that_file_in_the_users_home(self, sent, monkeypatch, tmp_path):
+        (tmp_path / ".cache" / "huggingface").mkdir(parents=True)
+        (tmp_path / ".cache" / "huggingface" / "token").write_text("hf_home")
+        monkeypatch.delenv("HF_HOME")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert sent() == "Bearer hf_home"
+
+    def test_one_elsewhere(self, sent, monkeypatch, tmp_path):
+        (tmp_path / "mine").write_text("hf_elsewhere")
+        monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "mine"))
+        assert sent() == "Bearer hf_elsewhere"
+
+    def test_the_environment_comes_first(self, sent, monkeypatch, tmp_path):
+        (tmp_path / "token").write_text("hf_file")
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_older")
+        assert sent() == "Bearer hf_older"
+
+    def test_the_newer_name_comes_before_the_older(self, sent, monkeypatch):
+        monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_older")
+        monkeypatch.setenv("HF_TOKEN", " hf_newer\n")
+        assert sent() == "Bearer hf_newer"
+
+    def test_it_may_be_forbidden(self, sent, monkeypatch):
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "yes")
+        assert sent() is None
+
+    def test_a_file_that_is_no_text_is_none(self, sent, monkeypatch, tmp_path):
+        (tmp_path / "token").write_bytes(b"\xff\xfe\x00")
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        assert sent() is None
+
+    def test_letters_that_no_token_has(self, sent, monkeypatch):
+        monkeypatch.setenv("HF_TOKEN", "密码")
+        with pytest.raises(InstallError, match="letters that no token has"):
+            sent()
+
+
+def test_an_endpoint_that_is_no_address_is_said(hub, catalogued, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "hf-mirror.com")
+    with pytest.raises(InstallError, match=r"HF_ENDPOINT is 'hf-mirror\.com'; expected .* https://"):
+        install(catalogued(), tmp_path)
+
+
+def test_what_the_hub_says_is_told(hub, catalogued, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(b"", hub_status=401, words="Invalid credentials"))
+    with pytest.raises(InstallError, match="HTTP 401 Invalid credentials"):
+        install(catalogued(), tmp_path)
+    assert len(hub.log) == 1
+
+
 def test_progress_reads_well():
     assert str(Progress("downloading", "x.ckpt", 1_200_000_000, 5_707_592_867, 24e6, 188)) == (
         "downloading x.ckpt: 1.20 of 5.71 GB, 24.0 MB/s, 3 min 8 s left"
@@ -90,11 +165,12 @@ def test_progress_reads_well():
     assert str(Progress("asking", "x.ckpt", 0, None, 0.0, None)) == "x.ckpt: asking where it can be had"
 
 
-def test_the_clients_retries_do_not_fill_the_log(hub, catalogued, tmp_path, capfd):
-    hub.serve("some/repo", "model.ckpt", Served(b"", head_status=503))
-    with pytest.raises(InstallError, match="no answer within 2 s"):
+def test_a_hub_that_is_down_is_asked_a_few_times_without_a_word(hub, catalogued, tmp_path, capfd):
+    hub.serve("some/repo", "model.ckpt", Served(b"", hub_status=503))
+    with pytest.raises(InstallError, match=r"HTTP 503 Service Unavailable \(4 times in a row\)"):
         install(catalogued(), tmp_path)
-    assert "Retrying" not in capfd.readouterr().err
+    assert len(hub.log) == download.ATTEMPTS
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_command(hub, catalogued, body, tmp_path, monkeypatch, capsys):
@@ -137,8 +213,8 @@ def test_a_plain_address_is_downloaded_through_the_proxy(hub, catalogued, body, 
     ("bad", "reason"),
     [
         (None, "404"),
-        (Served(b"", head_status=401), "401"),
-        (Served(b"", head_status=403), "403"),
+        (Served(b"", hub_status=401), "401"),
+        (Served(b"", hub_status=403), "403"),
         (Served(b"x" * 100), "announces|another file"),
         (Served(b"x" * 3_000_000), "another file of this name"),
         (Served(b"x" * 3_000_000, announced_sha256="none"), "wrong file"),
@@ -195,6 +271,18 @@ def test_a_connection_cut_twice_goes_on_where_it_stopped(hub, catalogued, body, 
     assert hub.bytes_sent == len(body)
 
 
+@pytest.mark.parametrize("kind", ["hub", "plain"])
+def test_a_line_that_breaks_again_and_again_loses_no_byte(hub, catalogued, body, tmp_path, kind):
+    """Also where each answer is shorter than what is read at once, and there are more of them than `ATTEMPTS`."""
+    cuts = [100_000, 1, 65_535, 8_191, 100_000, 40_000]
+    hub.files["/model.ckpt"] = hub.serve("some/repo", "model.ckpt", Served(body, cuts=list(cuts)))
+    file = catalogued() if kind == "hub" else catalogued(UrlSource(f"{hub.url}/model.ckpt"))
+    assert install(file, tmp_path).read_bytes() == body
+    arrived = [sum(cuts[: index + 1]) for index in range(len(cuts))]
+    assert hub.ranges() == [None, *(f"bytes={count}-" for count in arrived)]
+    assert hub.bytes_sent == len(body)
+
+
 def test_a_server_busy_for_a_while_is_asked_again(hub, catalogued, body, tmp_path):
     hub.serve("some/repo", "model.ckpt", Served(body, statuses=[500, 503, 429]))
     assert install(catalogued(), tmp_path).read_bytes() == body
@@ -209,12 +297,14 @@ def test_a_server_that_stays_down_is_given_up(hub, catalogued, body, tmp_path):
 
 def test_a_server_that_stalls_is_left_and_what_it_sent_is_kept(hub, catalogued, body, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
     hub.serve("slow/repo", "model.ckpt", Served(body, stall_after=1_048_576))
     hub.serve("good/repo", "model.ckpt", Served(body))
     file = catalogued(HubSource("slow/repo", "model.ckpt"), HubSource("good/repo", "model.ckpt"))
     assert install(file, tmp_path).read_bytes() == body
-    resumed = [wanted for wanted in hub.ranges() if wanted]
-    assert resumed, "the second source did not go on from what the first had sent"
+    asked = [(path, wanted) for _, path, wanted in hub.log if path.startswith("/cdn/")]
+    path = "/cdn/{}/repo/resolve/main/model.ckpt"
+    assert asked == [(path.format("slow"), None), (path.format("good"), "bytes=1048576-")]
 
 
 def test_a_server_without_ranges_starts_anew(hub, catalogued, body, tmp_path):
@@ -262,6 +352,15 @@ def test_a_part_that_is_complete_is_not_fetched_anew(hub, catalogued, body, tmp_
     (tmp_path / f"model.ckpt.{file.sha256[:8]}.part").write_bytes(body)
     assert install(file, tmp_path).read_bytes() == body
     assert hub.ranges() == ([] if nbytes else [f"bytes={len(body)}-"])
+    assert hub.bytes_sent == 0
+
+
+def test_a_complete_part_is_known_by_the_size_that_the_hub_says(hub, catalogued, body, tmp_path):
+    """Not each server that has nothing more to send says so in its answer."""
+    hub.serve("some/repo", "model.ckpt", Served(body, end_unknown=True))
+    file = catalogued(nbytes=None)
+    (tmp_path / f"model.ckpt.{file.sha256[:8]}.part").write_bytes(body)
+    assert install(file, tmp_path).read_bytes() == body
     assert hub.bytes_sent == 0
 
 
@@ -320,7 +419,7 @@ def test_a_pair_is_a_checkpoint_of_the_right_size_and_its_yaml(tmp_path):
     with checkpoint.open("wb") as file:
         file.truncate(5_707_592_867)
     assert pair_installed(tmp_path) is None
-    checkpoint.with_suffix(".yaml").write_text("model: {}\n")
+    checkpoint.with_suffix(".yaml").write_text(pair_yaml())
     assert pair_installed(tmp_path) == checkpoint
     with checkpoint.open("wb") as file:
         file.truncate(5_707_592_866)
@@ -329,10 +428,33 @@ def test_a_pair_is_a_checkpoint_of_the_right_size_and_its_yaml(tmp_path):
 
 def test_install_pair_keeps_a_yaml_that_is_there(hub, tmp_path):
     yaml = tmp_path / "512-depth-ema.yaml"
-    yaml.write_text("mine: true\n")
-    with pytest.raises(InstallError):
+    mine = f"# mine\n{pair_yaml('dpt_large')}"
+    yaml.write_text(mine)
+    with pytest.raises(InstallError, match="could not be downloaded"):
         install_pair("ckpt", tmp_path)
-    assert yaml.read_text() == "mine: true\n"
+    assert yaml.read_text() == mine
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<!DOCTYPE html>\n<html><body>404: Not Found</body></html>\n",
+        pair_yaml().encode("utf-16"),
+        b"mine: true\n",
+        b"",
+        b"\x00\x01\x02",
+    ],
+)
+def test_a_yaml_that_is_none_is_said_and_left_alone(hub, tmp_path, content):
+    yaml = tmp_path / "512-depth-ema.yaml"
+    yaml.write_bytes(content)
+    with (tmp_path / "512-depth-ema.ckpt").open("wb") as file:
+        file.truncate(5_707_592_867)
+    with pytest.raises(InstallError, match=r"512-depth-ema\.yaml is already there but does not describe a depth model"):
+        install_pair("ckpt", tmp_path)
+    assert yaml.read_bytes() == content
+    assert hub.log == []
+    assert pair_installed(tmp_path) is None
 
 
 def test_a_yaml_is_there_whole_or_not_at_all(tmp_path):

@@ -41,7 +41,7 @@ def test_cancelling_keeps_what_was_downloaded(hub, catalogued, body, tmp_path):
 
 
 def test_cancelling_does_not_wait_for_a_hub_that_is_down(hub, catalogued, tmp_path):
-    hub.serve("some/repo", "model.ckpt", Served(b"", head_status=503))
+    hub.serve("some/repo", "model.ckpt", Served(b"", hub_status=503))
     calls = iter([False, False, True])
     with pytest.raises(InstallCancelled):
         install(catalogued(), tmp_path, cancelled=lambda: next(calls, True))

@@ -152,6 +152,15 @@ def test_what_is_no_weights_file_is_refused(tmp_path, content):
         open_tensor_file(path)
 
 
+def test_a_git_lfs_pointer_is_called_by_its_name(tmp_path):
+    """What a repository holds that was cloned without Git LFS: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
+    path = tmp_path / "model.safetensors"
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 5707592867\n")
+    with pytest.raises(TensorFileError, match=r"model\.safetensors: This is a Git LFS pointer.*git lfs pull") as caught:
+        open_tensor_file(path)
+    assert "web page" not in str(caught.value)
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(TensorFileError, match="cannot be opened"):
         open_tensor_file(tmp_path / "none.ckpt")
