@@ -19,7 +19,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "install",
         help="download the depth model, or MiDaS weights, and verify them",
         description="Download the depth checkpoint with its yaml, or MiDaS weights. What was interrupted goes on where "
-        "it stopped; what is there is verified and kept. HF_ENDPOINT, HF_HUB_OFFLINE and proxy variables are honoured.",
+        "it stopped; what is there is verified and kept. HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and proxy variables are "
+        "honoured.",
     )
     parser.add_argument(
         "--to", required=True, type=Path, metavar="DIR", help="the folder, such as models/Stable-diffusion"

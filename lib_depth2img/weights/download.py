@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import InstallError
 from ..progress import Reporter
+from .addresses import Remote, SourceError
 from .catalog import CatalogFile
-from .sources import Remote, SourceError
 
 if TYPE_CHECKING:
     import requests
@@ -167,6 +167,8 @@ def _accept(response: requests.Response, part: Path, *, have: int, file: Catalog
         raise _BrokenOffError(f"HTTP 416: it has no byte {have:,}")
     if status not in (200, 206):
         raise SourceError(answer)
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise SourceError("it sends a web page: perhaps the network wants a login first")
     start, total = _content_range(response, have) if status == 206 else (0, _content_length(response))
     if total is not None and not file.may_have(total):
         raise SourceError(f"it sends {total:,} bytes, the file has {file.size_text}")

@@ -90,7 +90,7 @@ def read_pickle(file: IO[bytes]) -> Any:
             containers.
     """
     try:
-        return _Unpickler(file).load()
+        return _Unpickler(file, encoding="latin1").load()
     except TensorFileError:
         raise
     # The unpickler meets any kind of nonsense in a damaged pickle; all of it means the same to the caller.
@@ -178,36 +178,31 @@ _CALLABLES: dict[Global, Callable[..., Any]] = {
 }
 
 
-_OPERATIONS = {ord(each.code): (each.name, each.proto) for each in pickletools.opcodes}
+_Python: Any = pickle._Unpickler
+_BUILDING = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "DICT"}  # DICT hashes any key
 
 
-class _Actions(dict[int, Any]):
-    """What the unpickler does for each operation, by its byte; others are refused, and so are too many."""
+class _Unpickler(_Python):
+    """Python's own; see the top of this file. Replaced are the operations that are not harmless as they are."""
 
-    done = 0
+    copied = 0
 
-    def __getitem__(self, code: int) -> Any:
-        self.done += 1
-        if self.done > MAX_OPERATIONS:
-            raise TensorFileError(
-                f"The pickle in this file has more than {MAX_OPERATIONS:,} operations; no checkpoint needs that."
-            )
-        return super().__getitem__(code)
-
-    def __missing__(self, code: int) -> None:
-        raise _would_run("uses the operation", _OPERATIONS[code][0])
-
-
-_PythonUnpickler: Any = pickle._Unpickler
-
-
-class _Unpickler(_PythonUnpickler):
-    """Python's own; see the top of this file. Its `load_…` are those of the operations that are not harmless as is."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file, encoding="latin1")  # in which Python 2's texts may be anything
-        self.dispatch = _Actions(_ARRANGING)
-        self.copied = 0
+    def load(self) -> Any:
+        """As Python's own (Lib/pickle.py, the same from 3.8 to 3.13), but the operations are counted."""
+        frames = pickle._Unframer(self._file_read, self._file_readline)  # type: ignore[attr-defined]
+        self._unframer, self.read, self.readline = frames, frames.read, frames.readline
+        self.metastack: list[list[Any]] = []
+        self.stack: list[Any] = []
+        self.append = self.stack.append
+        self.proto = 0
+        try:
+            for _ in range(MAX_OPERATIONS):
+                _OPERATIONS[self.read(1)[0]](self)
+        except pickle._Stop as stop:  # type: ignore[attr-defined]
+            return stop.value
+        raise TensorFileError(
+            f"The pickle in this file has more than {MAX_OPERATIONS:,} operations; no checkpoint needs that."
+        )
 
     def find_class(self, module: str, name: str) -> Global:
         return Global(module, name)
@@ -255,9 +250,17 @@ class _Unpickler(_PythonUnpickler):
         self.append(_set(self.pop_mark()))
 
 
-_BUILDING = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "DICT"}  # DICT hashes any key
-_ARRANGING = {  # protocol 5, the newest, only adds buffers outside of the pickle, which torch does not use
-    code: getattr(_Unpickler, _PythonUnpickler.dispatch[code].__name__)
-    for code, (name, protocol) in _OPERATIONS.items()
-    if name not in _BUILDING and protocol < 5
+def _refusing(name: str) -> Callable[[_Unpickler], None]:
+    def refuse(_: _Unpickler) -> None:
+        raise _would_run("uses the operation", name)
+
+    return refuse
+
+
+_OPERATIONS: dict[int, Callable[[_Unpickler], None]] = {
+    # Protocol 5, the newest, only adds buffers outside of the pickle, which torch does not use.
+    ord(each.code): _refusing(each.name)
+    if each.name in _BUILDING or each.proto > 4
+    else getattr(_Unpickler, _Python.dispatch[ord(each.code)].__name__)
+    for each in pickletools.opcodes
 }

@@ -10,10 +10,10 @@ from pathlib import Path
 from ..errors import InstallError
 from ..progress import Progress, Reporter
 from ..replacing import when_let_go
+from .addresses import SourceError, locate
 from .catalog import CatalogFile, HubSource, UrlSource
 from .download import as_install_error, fetch
 from .hashing import sha256_of
-from .sources import SourceError, locate
 
 __all__ = ["DigestOf", "computed", "install", "make_folder"]
 

@@ -44,7 +44,6 @@ DTYPE_NAMES = {
     "BF16": "bfloat16",
     "F32": "float32",
     "F64": "float64",
-    "C64": "complex64",
 }
 
 

@@ -1,7 +1,4 @@
-"""The box "Get a depth model" in a real WebUI: a download, and the small checkpoint.
-
-The hub's client is that of the WebUI's own environment; what answers it is a local server.
-"""
+"""The box "Get a depth model" in a real WebUI: a download from a local server, and the small checkpoint."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ class Served:
     length: int | None = None
     unmeasured: bool = False
     end_unknown: bool = False
+    content_type: str = "application/octet-stream"
     ignores_range: bool = False
     wrong_range: bool = False
     stall_after: int | None = None
@@ -130,6 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         body = served.body[start:]
         self.send_response(206 if start else 200)
+        self.send_header("Content-Type", served.content_type)
         if start:
             begin = 0 if served.wrong_range else start
             self.send_header("Content-Range", f"bytes {begin}-{len(served.body) - 1}/{len(served.body)}")

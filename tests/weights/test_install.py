@@ -373,6 +373,17 @@ def test_a_body_without_a_length_that_does_not_end_is_left(hub, catalogued, body
     assert install(catalogued(UrlSource(f"{hub.url}/model.ckpt")), tmp_path).read_bytes() == body
 
 
+def test_the_page_of_a_network_that_wants_a_login_costs_nothing_of_what_arrived(hub, catalogued, body, tmp_path):
+    page = Served(b"<html>Log in</html>", unmeasured=True, ignores_range=True, content_type="text/html; charset=utf-8")
+    hub.files["/model.ckpt"] = page
+    file = catalogued(UrlSource(f"{hub.url}/model.ckpt"))
+    part = tmp_path / f"model.ckpt.{file.sha256[:8]}.part"
+    part.write_bytes(body[:1000])
+    with pytest.raises(InstallError, match="it sends a web page"):
+        install(file, tmp_path)
+    assert part.read_bytes() == body[:1000]
+
+
 def test_wrong_bytes_of_an_earlier_run_are_fetched_anew_from_the_same_source(hub, catalogued, body, tmp_path):
     hub.serve("some/repo", "model.ckpt", Served(body))
     (tmp_path / f"model.ckpt.{catalogued().sha256[:8]}.part").write_bytes(b"x" * 1000)
