@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EstimatorError
 from ..estimators.cache import DepthCache
 from ..estimators.estimator import DepthEstimator
+from ..estimators.network import BorrowedNetwork
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from .hooks.depth_stage import HostDepthStage, missing_weights, weights_file
 from .hosts import a1111 as host
@@ -78,13 +79,8 @@ class Estimators:
                 f"The loaded checkpoint ({host.checkpoint_name(model)}) is no depth model, so it has no depth "
                 f"estimator inside. Load a depth model, or choose one of the estimators {', '.join(PRESETS)}."
             )
-        return DepthEstimator.around(
-            _live_stage,
-            key=_weights_key(model),
-            preset=_preset_of(model),
-            device=_input_device(model),
-            cache=self.cache,
-        )
+        network = BorrowedNetwork(_live_stage, key=_weights_key(model), device=_input_device(model))
+        return DepthEstimator(_preset_of(model), weights=network, cache=self.cache)
 
     def _preset(self, name: str) -> DepthEstimator:
         weights = weights_file(name)
