@@ -34,7 +34,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from lib_depth2img import DepthEstimator, conditioning, place  # noqa: E402
 from lib_depth2img.estimators.cache import DepthCache  # noqa: E402
-from lib_depth2img.estimators.estimator import _cast  # noqa: E402
+from lib_depth2img.estimators.network import BorrowedNetwork  # noqa: E402
+from lib_depth2img.estimators.networks.building import cast_network  # noqa: E402
 from lib_depth2img.estimators.presets import PRESETS  # noqa: E402
 from lib_depth2img.estimators.stage import DepthStage  # noqa: E402
 
@@ -172,19 +173,19 @@ def status(key):
 estimator = DepthEstimator("dpt_hybrid", weights=PRESETS["dpt_hybrid"].build().state_dict(), precision=sys.argv[2])
 estimator.estimate([np.zeros((32, 32, 3), np.uint8)])  # loads the network
 network = estimator._network._module
-derived = [module._derived[1] for module in network.modules() if getattr(module, "_derived", None)]
-derived = sum(tensor.nbytes for tensor in derived) / 2**20
+folded = [module._folded[1] for module in network.modules() if getattr(module, "_folded", None)]
+folded = sum(tensor.nbytes for tensor in folded) / 2**20
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)  # else the estimate would use freed memory that is not counted
 open("/proc/self/clear_refs", "w").write("5")  # VmHWM starts anew
 before = status("VmRSS")
 estimator.estimate([np.random.RandomState(0).randint(0, 256, (512, 512, 3)).astype(np.uint8)])
-print(status("VmHWM") - before + derived)
+print(status("VmHWM") - before + folded)
 """
 
 
 def peak_memory(precision: str) -> float | None:
-    """MiB at the peak of a 512×512 estimate above the weights, what is derived from them included; None off Linux."""
+    """MiB at the peak of a 512×512 estimate above the weights, folded weights included; None off Linux."""
     if not Path("/proc/self/clear_refs").exists():
         return None
     command = [sys.executable, "-W", "ignore", "-c", _MEMORY_PROBE, str(REPOSITORY), precision]
@@ -205,10 +206,10 @@ def measure(device: torch.device, *, quick: bool) -> dict[str, object]:
     reduced = PRESETS["dpt_hybrid"].build().eval()
     reduced.load_state_dict(weights)
     sides = {
-        "ours": _cast(network, torch.float32, device),
+        "ours": cast_network(network, torch.float32, device),
         **({} if theirs is None else {"ldm": theirs.to(device)}),
         "transformers": transformers_network().to(device),
-        f"ours {half}".replace("torch.", ""): _cast(reduced, half, device),
+        f"ours {half}".replace("torch.", ""): cast_network(reduced, half, device),
     }
     x = torch.randn(1, 3, 384, 384, device=device)
     inputs = {name: x.to(half) if name.endswith("16") else x for name in sides}
@@ -267,14 +268,9 @@ def conditioning_times(
 
 
 def _our_sides(ours: DepthStage, device: torch.device) -> dict[str, Callable[[int], object]]:
-    around = functools.partial(
-        DepthEstimator.around,
-        lambda: contextlib.nullcontext(ours),
-        key="benchmark",
-        preset=ours.preset.name,
-        device=device,
-    )
-    uncached, cached = around(cache=DepthCache(0)), around()
+    network = BorrowedNetwork(lambda: contextlib.nullcontext(ours), key="benchmark", device=device)
+    uncached = DepthEstimator(ours.preset.name, weights=network, cache=DepthCache(0))
+    cached = DepthEstimator(ours.preset.name, weights=network)
     return {
         "ours": functools.partial(our_conditioning, uncached),
         "ours, seen before": functools.partial(our_conditioning, cached),

@@ -287,11 +287,11 @@ def networks(
 
 
 def _our_network(plan: Plan, weights: Mapping[str, torch.Tensor], x: torch.Tensor) -> nn.Module:
-    from lib_depth2img.estimators.estimator import _cast
     from lib_depth2img.estimators.loading import build_network
+    from lib_depth2img.estimators.networks.building import cast_network
     from lib_depth2img.estimators.presets import get_preset
 
-    return _cast(build_network(get_preset(plan.timed), weights), x.dtype, x.device)
+    return cast_network(build_network(get_preset(plan.timed), weights), x.dtype, x.device)
 
 
 def _their_network(plan: Plan, x: torch.Tensor) -> nn.Module:

@@ -42,6 +42,8 @@ _MAKING = {torch.empty, torch.zeros, torch.ones, torch.full, torch.arange, torch
 _MOVING = {torch.Tensor.to, torch.Tensor.cpu}
 _KEEPING = {torch.zeros_like, torch.empty_like, torch.ones_like}
 _HALF = (torch.float16, torch.bfloat16)
+_NOT_IN_HALF: set[tuple[Any, torch.dtype]] = set()
+"""(function, dtype) that this torch's CPU has refused once; asking each time took most of the time."""
 
 
 class Pretending(torch.Tensor):
@@ -135,12 +137,15 @@ def _one_dtype(function: Any, tensors: Iterable[torch.Tensor]) -> None:
 
 def _compute(function: Any, args: Any, kwargs: Any) -> Any:
     """On the CPU; half precision by way of float32 where this torch's CPU does not know it."""
-    try:
-        return _run(function, args, kwargs)
-    except RuntimeError as error:
-        dtypes = {tensor.dtype for tensor in _leaves((args, kwargs)) if _is_half(tensor)}
-        if "not implemented for" not in str(error) or not dtypes:
-            raise
+    dtypes = {tensor.dtype for tensor in _leaves((args, kwargs)) if _is_half(tensor)}
+    needs_float32 = {(function, dtype) for dtype in dtypes}
+    if not needs_float32 & _NOT_IN_HALF:
+        try:
+            return _run(function, args, kwargs)
+        except RuntimeError as error:
+            if "not implemented for" not in str(error) or not dtypes:
+                raise
+        _NOT_IN_HALF.update(needs_float32)
     args, kwargs = _mapped(lambda each: _real(each).float() if _is_half(each) else each, (args, kwargs))
     made = _run(function, args, kwargs)
     return _mapped(lambda each: each.to(next(iter(dtypes))) if isinstance(each, torch.Tensor) else each, made)

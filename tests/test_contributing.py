@@ -39,11 +39,9 @@ def tree(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tree")
     package = folder / "lib_depth2img"
     shutil.copytree(ROOT / "lib_depth2img", package, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
-    (package / "midas" / "networks" / "tiny.py").write_text(code_of("1. The network"), encoding="utf-8")
-    insert_first(package / "midas" / "presets.py", "        for preset in (\n", code_of("2. The preset"))
-    insert_first(
-        package / "checkpoint" / "catalog.py", "FILES: tuple[CatalogFile, ...] = (\n", code_of("3. The weights")
-    )
+    (package / "estimators" / "networks" / "tiny.py").write_text(code_of("1. The network"), encoding="utf-8")
+    insert_first(package / "estimators" / "presets.py", "        for preset in (\n", code_of("2. The preset"))
+    insert_first(package / "weights" / "catalog.py", "FILES: tuple[CatalogFile, ...] = (\n", code_of("3. The weights"))
     Image.fromarray(data.astronaut()[:128, :192]).save(folder / "photo.png")
     return folder
 
@@ -71,7 +69,11 @@ def test_the_new_estimator_is_offered_everywhere(tree):
 
 def test_what_the_page_writes_is_clean(tree):
     package = tree / "lib_depth2img"
-    touched = [package / "midas/networks/tiny.py", package / "midas/presets.py", package / "checkpoint/catalog.py"]
+    touched = [
+        package / "estimators/networks/tiny.py",
+        package / "estimators/presets.py",
+        package / "weights/catalog.py",
+    ]
     config = f"--config={ROOT / 'pyproject.toml'}"
     run(tree, "-m", "ruff", "check", "--no-cache", config, *map(str, touched))
     run(tree, "-m", "ruff", "format", "--check", "--no-cache", config, *map(str, touched))

@@ -12,6 +12,7 @@ from ..depth.conditioning import conditioning
 from ..devices import autocast, out_of_memory_as
 from ..errors import CheckpointError, RequestError
 from ..estimators.estimator import DepthEstimator
+from ..estimators.network import BorrowedNetwork
 from ..progress import Listener, Progress
 from . import pictures
 from .loading import has_depth_stage, quiet
@@ -39,10 +40,8 @@ def estimate_depth(model: Any, picture: Image.Image, *, device: str | torch.devi
             "one: python -m lib_depth2img depth."
         )
     stage = model.depth_model
-    estimator = DepthEstimator.around(
-        lambda: contextlib.nullcontext(stage), key=id(stage), preset=stage.preset.name, device=device
-    )
-    return estimator.estimate([picture])[0]
+    network = BorrowedNetwork(lambda: contextlib.nullcontext(stage), key=id(stage), device=device)
+    return DepthEstimator(stage.preset.name, weights=network).estimate([picture])[0]
 
 
 def generate(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EstimatorError
 from ..estimators.cache import DepthCache
 from ..estimators.estimator import DepthEstimator
+from ..estimators.network import BorrowedNetwork
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from . import settings
 from .depth_stage import HostDepthStage, missing_weights, weights_file
@@ -80,13 +81,8 @@ class Estimators:
                 f"estimator inside. Load a depth model, or choose one of the estimators {', '.join(PRESETS)}."
             )
         model = host.loaded_model()
-        return DepthEstimator.around(
-            _live_stage,
-            key=_weights_key(model),
-            preset=_preset_of(model),
-            device=_input_device(model),
-            cache=self.cache,
-        )
+        network = BorrowedNetwork(_live_stage, key=_weights_key(model), device=_input_device(model))
+        return DepthEstimator(_preset_of(model), weights=network, cache=self.cache)
 
     def _preset(self, name: str) -> DepthEstimator:
         weights = weights_file(name)

@@ -22,6 +22,7 @@ from lib_depth2img.devices import (
     without_autocast,
 )
 from lib_depth2img.errors import DeviceError, EstimatorError
+from lib_depth2img.estimators.networks.building import assign, without_weights
 from lib_depth2img.estimators.presets import PRESETS, get_preset
 from lib_depth2img.estimators.stage import DepthStage
 from tests.pretend import left_on, pretended
@@ -51,11 +52,11 @@ def test_autocast_of_the_device_is_left() -> None:
 
 @pytest.mark.parametrize("device", ["cuda", "mps", "privateuseone:0"])
 @pytest.mark.parametrize("name", ["dpt_hybrid", "midas_v21_small"])
-def test_an_estimate_on_another_device_is_the_same(name, device, random_network, photograph) -> None:
-    weights, pictures = random_network(name).state_dict(), [photograph[:160, :160]]
-    expected = DepthEstimator(name, weights=weights).estimate(pictures)[0].values
+def test_an_estimate_on_another_device_is_the_same(name, device, random_network, photograph, lightened) -> None:
+    weights, pictures = random_network(name).state_dict(), [photograph]
+    expected = lightened(DepthEstimator(name, weights=weights)).estimate(pictures)[0].values
     with pretended():
-        estimator = DepthEstimator(name, weights=weights, device=device)
+        estimator = lightened(DepthEstimator(name, weights=weights, device=device))
         found = estimator.estimate(pictures)[0].values
         assert {each.device.type for each in estimator._network._module.parameters()} == {device.partition(":")[0]}
         estimator.release()
@@ -68,12 +69,20 @@ def test_an_estimate_on_another_device_is_the_same(name, device, random_network,
         assert np.abs(found - expected).max() <= 1e-4 * span
 
 
+def stage_of_zeros(name: str) -> DepthStage:
+    stage = without_weights(lambda: DepthStage(name))
+    assert isinstance(stage, DepthStage)
+    assign(stage, {})
+    return stage
+
+
 @pytest.mark.parametrize("move", ["cpu", "cuda"])
 @pytest.mark.parametrize("name", MOVED)
 def test_a_stage_that_is_sent_away_leaves_nothing_behind(name, move) -> None:
     """What layers derive from their weights, too; "cuda": from one card to another."""
+    stage = stage_of_zeros(name)
     with pretended(), torch.no_grad():
-        stage = DepthStage(name).to("mps")
+        stage.to("mps")
         stage(torch.zeros(1, 3, 64, 64, device="mps"))
         stage.to(move)
         assert left_on("mps") == []
@@ -82,8 +91,9 @@ def test_a_stage_that_is_sent_away_leaves_nothing_behind(name, move) -> None:
 
 @pytest.mark.parametrize("name", MOVED)
 def test_the_stage_takes_any_dtype_and_computes_in_its_own(name) -> None:
+    stage = stage_of_zeros(name)
     with pretended():
-        stage = DepthStage(name).to("cuda", torch.float16)
+        stage.to("cuda", torch.float16)
         for dtype in (torch.float32, torch.float16):
             nearness = stage(torch.zeros(1, 3, 64, 64, device="cuda", dtype=dtype))
             assert nearness.shape == (1, 1, 64, 64)
@@ -91,10 +101,14 @@ def test_the_stage_takes_any_dtype_and_computes_in_its_own(name) -> None:
             stage(torch.zeros(1, 3, 64, 64))  # the pretence can fail
 
 
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request) -> nn.Module:
+    """Each network in turn, built once; its tests leave it as it was."""
+    return get_preset(request.param).build().eval()
+
+
 class TestOutOfTheHostsReach:
-    @pytest.mark.parametrize("name", NETWORKS)
-    def test_replaced_forwards_of_torchs_layers_are_not_called(self, name, monkeypatch) -> None:
-        network = get_preset(name).build().eval()
+    def test_replaced_forwards_of_torchs_layers_are_not_called(self, network, monkeypatch) -> None:
         x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             expected = network(x)
@@ -102,10 +116,8 @@ class TestOutOfTheHostsReach:
                 monkeypatch.setattr(kind, "forward", lambda *_: pytest.fail("the host's layer was called"))
             assert torch.equal(network(x), expected)
 
-    @pytest.mark.parametrize("name", NETWORKS)
-    def test_tiling_changes_no_estimate(self, name) -> None:
+    def test_tiling_changes_no_estimate(self, network) -> None:
         """modules/sd_hijack.py:313-318."""
-        network = get_preset(name).build().eval()
         x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             expected = network(x)

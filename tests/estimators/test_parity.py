@@ -18,6 +18,8 @@ from ldm.modules.midas.midas.midas_net_custom import MidasNet_small
 from PIL import Image
 
 from lib_depth2img import DepthEstimator, conditioning, place
+from lib_depth2img.estimators.network import BorrowedNetwork
+from lib_depth2img.estimators.networks.building import without_weights
 from lib_depth2img.estimators.preprocess import network_input, network_size
 from lib_depth2img.estimators.presets import PRESETS
 from lib_depth2img.estimators.stage import DepthStage
@@ -26,6 +28,13 @@ from lib_depth2img.estimators.stage import DepthStage
 pytestmark = pytest.mark.filterwarnings("ignore:Mapping deprecated model name:UserWarning")
 
 SIZES = [(512, 512), (640, 360), (333, 517), (1024, 256)]
+"""Of pictures, (width, height)."""
+
+NETWORK_SIZES = [(224, 128), (96, 160), (320, 32)]
+"""Of networks' inputs, likewise: smaller than presets ask for, since only ``AS_TRAINED`` is anything of its own."""
+
+AS_TRAINED = (384, 384)
+"""The one size where a transformer's trained positions are used as they are."""
 
 
 def _hub(repository: str, model: str, **options: object) -> torch.nn.Module:
@@ -49,13 +58,12 @@ def _stability(name: str, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_networks_have_stabilitys_keys_and_give_its_nearness(name, random_network, photograph, monkeypatch):
-    theirs, ours = _stability(name, monkeypatch), random_network(name)
+    theirs, ours = without_weights(lambda: _stability(name, monkeypatch)), random_network(name)
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     theirs.load_state_dict(ours.state_dict(), strict=True, assign=True)
 
-    for size in SIZES:
-        picture = cv2.resize(photograph, size)
-        x = network_input([picture], network_size(size, PRESETS[name]), PRESETS[name])
+    for size in [*NETWORK_SIZES, AS_TRAINED] if name == "dpt_hybrid" else NETWORK_SIZES:
+        x = network_input([photograph], size, PRESETS[name])
         with torch.no_grad():
             expected, got = theirs(x), ours(x)
         assert expected.std() > 0.05 * expected.max(), "the comparison would be of a constant"
@@ -87,14 +95,15 @@ def _host_conditioning(picture: np.ndarray, stage: torch.nn.Module, batch_size: 
 
 @pytest.mark.parametrize("size", [(512, 512), (640, 448), (256, 256)])
 def test_conditioning_from_a_picture_is_the_hosts(size, random_network, photograph):
-    stage = DepthStage("dpt_hybrid")
-    stage.model.load_state_dict(random_network("dpt_hybrid").state_dict())
+    """With the small network inside, since both sides call the same one."""
+    stage = DepthStage("small")
+    stage.model.load_state_dict(random_network("small").state_dict())
     theirs = api.MiDaSInference.__new__(api.MiDaSInference)
     torch.nn.Module.__init__(theirs)
     theirs.model = stage.model
     picture = cv2.resize(photograph, size)
 
-    estimator = DepthEstimator.around(lambda: nullcontext(stage), key="random")
+    estimator = DepthEstimator("dpt_hybrid", weights=BorrowedNetwork(lambda: nullcontext(stage), key="random"))
     (depth_map,) = estimator.estimate([picture])
     got = conditioning(depth_map, place(size, size), batch_size=2)
 
@@ -124,7 +133,7 @@ def test_a_large_photograph_is_seen_as_the_host_shows_it_at_the_models_size(size
     expected = AddMiDaS(model_type="dpt_hybrid")(sample)["midas_in"]
 
     stage = _Seen()
-    DepthEstimator.around(lambda: nullcontext(stage), key="seen").estimate([picture])
+    DepthEstimator("dpt_hybrid", weights=BorrowedNetwork(lambda: nullcontext(stage), key="seen")).estimate([picture])
     got = stage.x[0].numpy()
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() <= 1e-5

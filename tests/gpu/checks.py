@@ -23,6 +23,7 @@ from torch import nn
 from lib_depth2img import DepthEstimator, DepthMap, conditioning, place
 from lib_depth2img.errors import EstimatorError
 from lib_depth2img.estimators.cache import DepthCache
+from lib_depth2img.estimators.network import BorrowedNetwork
 from lib_depth2img.estimators.stage import DepthStage
 from tests.gpu.subjects import Subject
 
@@ -207,8 +208,8 @@ def stage_for_one_pass(on: Subject) -> Numbers:
         yield stage.to(on.device)
         stage.to("cpu")
 
-    estimator = DepthEstimator.around(live, key=on.network, preset=on.network, device=on.device, cache=DepthCache(0))
-    return {**_compared_in_half(on, estimator.estimate(on.photographs)), "left MiB": _left(on.device, before)}
+    found = _borrowing(on, live).estimate(on.photographs)
+    return {**_compared_in_half(on, found), "left MiB": _left(on.device, before)}
 
 
 def stage_under_lowvram(on: Subject) -> Numbers:
@@ -301,9 +302,12 @@ def _own(on: Subject, precision: str) -> DepthEstimator:
 
 
 def _around(on: Subject, stage: nn.Module) -> DepthEstimator:
-    return DepthEstimator.around(
-        lambda: contextlib.nullcontext(stage), key=on.network, preset=on.network, device=on.device, cache=DepthCache(0)
-    )
+    return _borrowing(on, lambda: contextlib.nullcontext(stage))
+
+
+def _borrowing(on: Subject, live: Callable[[], contextlib.AbstractContextManager[nn.Module]]) -> DepthEstimator:
+    network = BorrowedNetwork(live, key=on.network, device=on.device)
+    return DepthEstimator(on.network, weights=network, cache=DepthCache(0))
 
 
 def _in_half(on: Subject) -> DepthStage:

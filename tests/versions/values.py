@@ -24,7 +24,7 @@ BOUND = 1e-5
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "safetensors", "Pillow", "opencv-python")
 
 SIDE = 384
-"""Of the picture; below about 300 the wide convolutions would not take the way that is theirs alone."""
+"""Of the picture."""
 
 _NEARNESS, _NAMES, _VERSIONS = "nearness ", "names ", "versions"
 

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolutions import WinogradConv2d
-
 __all__ = ["Decoder", "FeatureFusionBlock", "Head", "ResidualConvUnit"]
 
 
@@ -27,8 +25,8 @@ class ResidualConvUnit(nn.Module):
 
     def __init__(self, features: int, *, skip_activated: bool = False) -> None:
         super().__init__()
-        self.conv1 = WinogradConv2d(features, features)
-        self.conv2 = WinogradConv2d(features, features)
+        self.conv1 = nn.Conv2d(features, features, 3, padding=1)
+        self.conv2 = nn.Conv2d(features, features, 3, padding=1)
         self.skip_activated = skip_activated
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,7 +82,7 @@ class Head(nn.Sequential):
 
     def __init__(self, features: int, middle: int, *, align_corners: bool) -> None:
         super().__init__(
-            WinogradConv2d(features, middle),
+            nn.Conv2d(features, middle, 3, padding=1),
             Interpolate(align_corners=align_corners),
             nn.Conv2d(middle, 32, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -114,7 +112,7 @@ class Decoder(nn.Module):
         for level, (channels, width, next_width) in enumerate(
             zip(in_channels, widths, next_widths, strict=True), start=1
         ):
-            self.add_module(f"layer{level}_rn", WinogradConv2d(channels, width, bias=False))
+            self.add_module(f"layer{level}_rn", nn.Conv2d(channels, width, 3, padding=1, bias=False))
             fusion = FeatureFusionBlock(width, next_width if fusion_conv else None, skip_activated=skip_activated)
             self.add_module(f"refinenet{level}", fusion)
         self.output_conv = head
