@@ -110,13 +110,16 @@ def text_of(value: Any) -> str:
     return value
 
 
-def _would_run(what: str, target: Any = "") -> TensorFileError:
-    # Only a name and a type are shown: a tuple that holds one tuple twice, forty times over, has 2**40 items printed.
-    shown = f"{target!s:.200}" if isinstance(target, str | Global) else type(target).__name__
+def _would_run(what: str) -> TensorFileError:
     return TensorFileError(
-        f"This file's pickle {what} {shown}, so loading it would run code; only tensors and plain containers are "
-        "accepted. Use a .safetensors of the same model, or save the state dict alone."
+        f"This file's pickle {what}, so loading it would run code; only tensors and plain containers are accepted. "
+        "Use a .safetensors of the same model, or save the state dict alone."
     )
+
+
+def _shown(target: Any) -> str:
+    """A name or a type, never a value: a tuple that holds one tuple twice, forty times over, prints 2**40 items."""
+    return f"{target!s:.200}" if isinstance(target, Global) else type(target).__name__
 
 
 def _is_flat(key: Any) -> bool:
@@ -151,7 +154,7 @@ def _set(items: Any = ()) -> set[Any]:
 
 def _encode(text: Any, encoding: Any = "utf-8", *_: Any) -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "utf-8"):
-        raise _would_run("encodes", type(text).__name__)
+        raise _would_run(f"encodes {_shown(text)}")
     return text.encode(encoding)
 
 
@@ -215,7 +218,7 @@ class _Unpickler(_Python):
             )
         _, kind, key, _location, elements, *view = identity
         if not isinstance(kind, Global) or not kind.module.startswith("torch") or kind.name not in STORAGE_DTYPES:
-            raise _would_run("refers to a storage of the type", kind)
+            raise _would_run(f"refers to a storage of the type {_shown(kind)}")
         view_offset = view[0][1] if view and view[0] is not None else 0
         if not is_count(elements) or not is_count(view_offset):
             raise TensorFileError("This file holds a storage of an impossible size; it is damaged.")
@@ -225,7 +228,7 @@ class _Unpickler(_Python):
         arguments, function = self.stack.pop(), self.stack.pop()
         replacement = _CALLABLES.get(function) if isinstance(function, Global) else None
         if replacement is None:
-            raise _would_run("calls", function)
+            raise _would_run(f"calls {_shown(function)}")
         result = replacement(*arguments)
         self.copied += len(result) if isinstance(result, bytes | set | tuple | Entries) else 0
         if self.copied > MAX_COPIED:
@@ -237,7 +240,7 @@ class _Unpickler(_Python):
         self.stack.pop()
         target = self.stack[-1]
         if not isinstance(target, Entries) and not (isinstance(target, Inert) and target.kind == "numpy.dtype"):
-            raise _would_run("sets the state of", target)
+            raise _would_run(f"sets the state of {_shown(target)}")
 
     def load_empty_dictionary(self) -> None:
         self.append(Entries())
@@ -252,7 +255,7 @@ class _Unpickler(_Python):
 
 def _refusing(name: str) -> Callable[[_Unpickler], None]:
     def refuse(_: _Unpickler) -> None:
-        raise _would_run("uses the operation", name)
+        raise _would_run(f"uses the operation {name}")
 
     return refuse
 

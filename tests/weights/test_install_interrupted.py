@@ -226,6 +226,13 @@ def test_waiting_for_a_held_file_can_be_cancelled(hub, catalogued, body, tmp_pat
     assert part_of(tmp_path).read_bytes() == body
 
 
+def test_waiting_for_wrong_bytes_that_are_held_can_be_cancelled(hub, catalogued, tmp_path, held):
+    scanner = held("unlink", times=float("inf"))
+    hub.serve("some/repo", "model.ckpt", Served(b"x" * 3_000_000, announced_sha256="none"))
+    with pytest.raises(InstallCancelled):
+        install(catalogued(), tmp_path, cancelled=lambda: scanner.attempts > 0)
+
+
 def test_wrong_bytes_that_are_held_for_a_moment_are_removed_all_the_same(hub, catalogued, body, tmp_path, held):
     scanner = held("unlink", times=2)
     hub.serve("some/repo", "model.ckpt", Served(body))
