@@ -43,7 +43,7 @@ def check_target(out: Path, *inputs: Path, overwrite: bool) -> None:
     """
     if out.suffix.lower() != SUFFIX:
         raise CheckpointError(
-            f"{out.name} must end in {SUFFIX}: it is the only format that is written, and every program reads it."
+            f"{out.name} must end in {SUFFIX}, the only format that is written: WebUI, ComfyUI, diffusers read it."
         )
     with _as_checkpoint_error(out):
         if not out.parent.is_dir():

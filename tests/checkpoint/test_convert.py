@@ -215,7 +215,7 @@ def test_targets_that_are_refused(tmp_path, trained):
     there.write_bytes(b"mine")
     for out, reason in [
         (tmp_path / "out.bin", "must end in"),
-        (tmp_path / "out.ckpt", r"out\.ckpt must end in \.safetensors: it is the only format"),
+        (tmp_path / "out.ckpt", r"out\.ckpt must end in \.safetensors, the only format"),
         (tmp_path / "none" / "out.safetensors", "does not exist"),
         (there, "already there"),
     ]:
