@@ -69,6 +69,16 @@ def test_an_estimate_on_another_device_is_the_same(name, device, random_network,
         assert np.abs(found - expected).max() <= 1e-4 * span
 
 
+def test_release_also_empties_what_torch_keeps_of_the_devices_memory(random_network, monkeypatch) -> None:
+    emptied = []
+    with pretended(), monkeypatch.context() as patch:
+        patch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
+        estimator = DepthEstimator("small", weights=random_network("small").state_dict(), device="mps")
+        assert emptied == []
+        estimator.release()
+    assert emptied == ["mps"]
+
+
 def stage_of_zeros(name: str) -> DepthStage:
     stage = without_weights(lambda: DepthStage(name))
     assert isinstance(stage, DepthStage)
@@ -84,6 +94,7 @@ def test_a_stage_that_is_sent_away_leaves_nothing_behind(name, move) -> None:
     with pretended(), torch.no_grad():
         stage.to("mps")
         stage(torch.zeros(1, 3, 64, 64, device="mps"))
+        assert left_on("mps") != []
         stage.to(move)
         assert left_on("mps") == []
         assert stage(torch.zeros(1, 3, 64, 64, device=move)).device.type == move
