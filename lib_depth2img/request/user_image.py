@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Union
 
+from ..depth.io.bounds import UNNAMED
 from ..errors import Depth2ImgError, RequestError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def decode_image(image: Any, source: str, *, decoder: ImageDecoder | None = None
     except RequestError:
         raise
     except Depth2ImgError as error:
-        raise RequestError(f"image: {error}") from error
+        raise RequestError(f"image: {str(error).removeprefix(f'{UNNAMED}: ')}") from error
 
 
 def shortened(value: Any, limit: int = 60) -> str:
@@ -95,11 +96,14 @@ def _sha256(image: Any) -> str:
 def _decode(image: Any, source: str) -> Content:
     from ..depth.depth_map import DepthMap
     from ..depth.io.files import picture_from_image, read_depth_map, read_picture
+    from ..depth.io.pictures import orientation_of
 
     if isinstance(image, bytes):
         return read_depth_map(image) if source == "depth_map" else read_picture(image)
     if source == "depth_map":
-        return DepthMap.from_image(image) if hasattr(image, "mode") else DepthMap.from_array(image)
+        if not hasattr(image, "mode"):
+            return DepthMap.from_array(image)
+        return DepthMap.from_image(image).turned(orientation_of(image))
     if not hasattr(image, "mode"):
         raise RequestError(f"image: got an array for source {source!r}, expected a picture.")
     return picture_from_image(image)
