@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ..errors import DepthMapError
-from . import pixels, resample
+from . import resample
+from .nearness import nearness, samples_from_array, samples_from_image
+from .orientation import turned
 from .sizes import checked_size
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ class DepthMap:
     and cached.
     ``unit``: True when the values are on the [0, 1] scale of their file type or of an adjustment; False when they are
     relative nearness in arbitrary units: an estimate, a float file, 1/distance.
+    ``holes``: how many pixels held no measurement when the map was read, and are the farthest now: NaN, inf, what is
+    transparent; of distances also 0, negative numbers, and 65535 in 16 bit, as depth cameras write them. 0 after
+    :meth:`resized`.
 
     Raises:
         DepthMapError: ``values`` is not a filled (H, W) float32 array of finite numbers.
@@ -39,6 +44,7 @@ class DepthMap:
 
     values: np.ndarray
     unit: bool
+    holes: int = 0
 
     def __post_init__(self) -> None:
         values = self.values
@@ -58,8 +64,9 @@ class DepthMap:
     def from_array(cls, array: ArrayLike, *, meaning: Meaning = "nearness") -> DepthMap:
         """A depth map from an array of any number type, scaled by that type and never by its content.
 
-        ``array``: (H, W), (H, W, 1), or (H, W, 3 or 4) with equal colour channels. bool, uint8 and uint16 are picture
-        types and give a unit map (255 and 65535 are 1.0); every other type is taken as numbers in arbitrary units.
+        ``array``: (H, W), (H, W, 1), or (H, W, 3 or 4) with equal colour channels, also in a batch of one. bool, uint8
+        and uint16 are picture types and give a unit map (255 and 65535 are 1.0); every other type is taken as numbers
+        in arbitrary units.
         ``meaning``: "nearness" (near = high) or "distance" (near = low; nearness becomes 1/distance).
         No measurement, hence the farthest value of the map: NaN, inf, numbers beyond 1e30, fully transparent pixels,
         and for distances 0 and negative numbers too.
@@ -67,7 +74,7 @@ class DepthMap:
         Raises:
             DepthMapError: another rank or type, a coloured picture, or not one measurement in it.
         """
-        return cls(*pixels.nearness_from_array(array, meaning))
+        return cls(*nearness(samples_from_array(array), meaning))
 
     @classmethod
     def from_image(cls, image: Image.Image, *, meaning: Meaning = "nearness") -> DepthMap:
@@ -80,7 +87,7 @@ class DepthMap:
         Raises:
             DepthMapError: a coloured picture, not one measurement in it, or numbers that its bit depth cannot hold.
         """
-        return cls(*pixels.nearness_from_image(image, meaning))
+        return cls(*nearness(samples_from_image(image), meaning))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -113,16 +120,17 @@ class DepthMap:
             return self
         lowest, highest = self.extent
         if lowest == highest:
-            return _frozen(np.zeros_like(self.values), unit=True)
+            return _frozen(np.zeros_like(self.values), unit=True, holes=self.holes)
         # In float64: the difference of two large float32 neighbours may overflow or vanish in float32.
         scaled = (self.values.astype(np.float64) - lowest) / (highest - lowest)
-        return _frozen(scaled.astype(np.float32), unit=True)
+        return _frozen(scaled.astype(np.float32), unit=True, holes=self.holes)
 
     def adjusted(self, adjustments: Adjustments) -> DepthMap:
         """The map with ``adjustments`` made, a unit map; this very map when there is nothing to adjust."""
         if adjustments.is_identity:
             return self
-        return DepthMap(adjustments.apply(self.without_extremes(adjustments.clip).scaled().values), unit=True)
+        values = adjustments.apply(self.without_extremes(adjustments.clip).scaled().values)
+        return DepthMap(values, unit=True, holes=self.holes)
 
     def without_extremes(self, share: float) -> DepthMap:
         """The map with the nearest and the farthest ``share`` of its pixels brought to the nearest and farthest of the
@@ -131,7 +139,7 @@ class DepthMap:
         if share <= 0.0:
             return self
         farthest, nearest = np.quantile(self.values, (share, 1.0 - share), method="nearest")
-        return _frozen(self.values.clip(farthest, nearest), unit=False)
+        return _frozen(self.values.clip(farthest, nearest), unit=False, holes=self.holes)
 
     def resized(self, size: tuple[int, int]) -> DepthMap:
         """The map at ``size`` (width, height); this very map when it has that size.
@@ -151,11 +159,16 @@ class DepthMap:
             values = values.clip(0.0, 1.0)
         return _frozen(values, unit=self.unit)
 
+    def turned(self, orientation: int) -> DepthMap:
+        """The map turned as EXIF's ``orientation``, 1 to 8, tells viewers to turn a photo."""
+        values = np.ascontiguousarray(turned(self.values, orientation))
+        return self if values is self.values else DepthMap(values, unit=self.unit, holes=self.holes)
 
-def _frozen(values: np.ndarray, *, unit: bool) -> DepthMap:
+
+def _frozen(values: np.ndarray, *, unit: bool, holes: int = 0) -> DepthMap:
     """A map that takes over an array nobody else holds, without a copy."""
     values.flags.writeable = False
-    return DepthMap(values, unit=unit)
+    return DepthMap(values, unit=unit, holes=holes)
 
 
 def _described(value: object) -> str:

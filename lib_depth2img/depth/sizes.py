@@ -6,7 +6,7 @@ from numbers import Integral
 
 from ..errors import RequestError
 
-__all__ = ["Size", "checked_size"]
+__all__ = ["Size", "checked_size", "same_shape"]
 
 Size = tuple[int, int]
 """(width, height)."""
@@ -22,3 +22,9 @@ def checked_size(what: str, size: Size) -> Size:
     if not whole or width < 1 or height < 1:
         raise RequestError(f"The {what} is {size!r}; it has to be (width, height), two whole numbers above 0.")
     return int(width), int(height)
+
+
+def same_shape(one: Size, other: Size) -> bool:
+    """Whether two (width, height) are of one shape, apart from the rounding of the smaller one to whole pixels."""
+    difference = abs(one[0] * other[1] - one[1] * other[0])
+    return 2 * difference <= max(sum(one), sum(other))

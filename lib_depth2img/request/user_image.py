@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Union
 
+from ..depth.io.bounds import UNNAMED
 from ..errors import Depth2ImgError, RequestError
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def decode_image(
     except RequestError:
         raise
     except Depth2ImgError as error:
-        # The cause is the same without the name of the data, which has none.
-        raise RequestError(f"image: {error}", in_panel=str(error.__cause__ or error)) from error
+        text = str(error).removeprefix(f"{UNNAMED}: ")
+        raise RequestError(f"image: {text}", in_panel=text) from error
 
 
 def digest_of(image: Any) -> str:
@@ -103,12 +104,14 @@ def _sha256(image: Any) -> str:
 def _decode(image: Any, source: str, meaning: Meaning) -> Content:
     from ..depth.depth_map import DepthMap
     from ..depth.io.files import picture_from_image, read_depth_map, read_picture
+    from ..depth.io.pictures import orientation_of
 
     if isinstance(image, bytes):
         return read_depth_map(image, meaning=meaning) if source == "depth_map" else read_picture(image)
     if source == "depth_map":
-        convert = DepthMap.from_image if hasattr(image, "mode") else DepthMap.from_array
-        return convert(image, meaning=meaning)
+        if not hasattr(image, "mode"):
+            return DepthMap.from_array(image, meaning=meaning)
+        return DepthMap.from_image(image, meaning=meaning).turned(orientation_of(image))
     if not hasattr(image, "mode"):
         raise RequestError(f"image: got an array for source {source!r}, expected a picture.")
     return picture_from_image(image)

@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import tracemalloc
+import types
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from lib_depth2img import DepthMap, read_depth_map, read_picture
-from lib_depth2img.depth.io import arrays
-from lib_depth2img.depth.io import source as sources
+from lib_depth2img.depth.io import arrays, bounds
 from lib_depth2img.depth.io.files import MAX_PIXELS, encode_png, save_depth_map
 from lib_depth2img.errors import DepthMapError, PictureError
 
@@ -192,6 +194,85 @@ def test_a_truncated_npz() -> None:
         read_depth_map(file.getvalue()[:-30])
 
 
+@pytest.mark.parametrize("colours", [1, 3])
+def test_flipped_bits_of_a_png_are_refused(colours: int) -> None:
+    """Pillow and OpenCV decode a PNG without a look at its checksums."""
+    numbers = np.random.default_rng(0).integers(0, 65536, (12, 9), dtype=np.uint16)
+    data = cv2.imencode(".png", numbers if colours == 1 else np.dstack([numbers] * 3))[1].tobytes()
+    expected = read_depth_map(data).values
+    np.testing.assert_array_equal(expected, numbers / np.float32(65535))
+    for position in range(len(data) - 12):  # the end chunk
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << position % 8
+        with pytest.raises(DepthMapError, match=r"broken|unknown kind"):
+            read_depth_map(bytes(damaged))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_without_its_end_marker_is_read_and_one_without_pixels_is_not(mode: str, progressive: bool) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(file, "JPEG", quality=90, progressive=progressive)
+    data = file.getvalue()
+    whole = np.asarray(read_picture(data))
+    for missing in (1, 2):
+        np.testing.assert_array_equal(np.asarray(read_picture(data[:-missing])), whole)
+    if mode == "L":
+        np.testing.assert_array_equal(read_depth_map(data[:-2]).values, read_depth_map(data).values)
+    # A progressive picture that ends between two of its scans is whole, only coarser, and nothing tells.
+    scans = {i for i in range(len(data)) if data.startswith(b"\xff\xda", i)} if progressive else set()
+    for length in range(len(data) // 3, len(data) - 12, 3):
+        if not any(scan - 40 <= length <= scan + 12 for scan in scans):
+            with pytest.raises(PictureError, match=r"JPEG file cannot be decoded.*broken"):
+                read_picture(data[:length])
+
+
+@both
+@pytest.mark.parametrize("brand", ["heic", "heix", "mif1", "avif", "avis"])
+def test_pictures_of_phones_are_opened_or_named(brand: str, read, refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.init()
+    kind = "AVIF" if brand.startswith("avi") else "HEIC"
+    for name in ("AVIF", "HEIF"):
+        monkeypatch.delitem(Image.OPEN, name, raising=False)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x18ftyp" + brand.encode() + b"\0" * 12
+    text = (
+        rf"is {kind}, as phones write it.*Save it as JPEG or PNG, for example: magick photo\.{kind.lower()} photo\.png"
+    )
+    with pytest.raises(refusal, match=text) as caught:
+        read(data)
+    assert ("pip install pillow-heif" in str(caught.value)) is (kind == "HEIC")
+
+
+def test_heic_is_opened_by_pillow_heif_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Opened:
+        def __init__(self, *_: object) -> None:
+            self.size = (1, 1)
+
+        def load(self) -> None:
+            raise OSError("opened")
+
+    def register() -> None:
+        Image.OPEN["HEIF"] = (Opened, lambda start: start[4:8] == b"ftyp")
+
+    monkeypatch.setattr(Image, "OPEN", {key: value for key, value in Image.OPEN.items() if key != "HEIF"})
+    monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(register_heif_opener=register))
+    with pytest.raises(PictureError, match=r"HEIF file cannot be decoded \(opened\)"):
+        read_picture(b"\0\0\0\x18ftypheic" + b"\0" * 12)
+
+
+def test_avif_is_opened_where_pillow_can() -> None:
+    Image.init()
+    if "AVIF" not in Image.SAVE:
+        with pytest.raises(PictureError, match="is AVIF"):
+            read_picture(b"\0\0\0\x18ftypavif" + b"\0" * 12)
+        return
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6), (200, 30, 60)).save(file, "AVIF")
+    np.testing.assert_allclose(read_picture(file.getvalue()).getpixel((3, 3)), (200, 30, 60), atol=8)
+
+
 def test_truncated_16_bit_colour() -> None:
     data = png_header(64, 64, bits=16, colour=2)
     try:
@@ -230,8 +311,9 @@ def test_a_pickle_in_an_array_file_is_not_executed(packed: bool) -> None:
     ("shape", "dtype", "text"),
     [
         ((5,), "<f4", r"shape \(5,\)"),
-        ((1, 5, 5), "<f4", r"shape \(1, 5, 5\).*out of a stack"),
-        ((1, 1, 5, 5), "<f4", "shape"),
+        ((5, 40, 60), "<f4", r"shape \(5, 40, 60\), a stack of 5; .*out of a stack"),
+        ((1, 5, 40, 60), "<f4", r"shape \(1, 5, 40, 60\), a stack of 5"),
+        ((2, 1, 5, 5), "<f4", "shape"),
         ((0, 5), "<f4", "5x0 pixels"),
         ((5, 5), "<c8", "complex64"),
         ((5, 5), "<U3", "<U3"),
@@ -244,11 +326,35 @@ def test_array_files_of_something_else(shape: tuple[int, ...], dtype: str, text:
             read_depth_map(data)
 
 
-def test_npz_with_several_arrays_names_them() -> None:
+@pytest.mark.parametrize("names", [("left", "right"), ("depth_a", "depth_b"), ("Depth", "depth_b")])
+def test_npz_with_several_arrays_names_them(names: tuple[str, str]) -> None:
     file = io.BytesIO()
-    np.savez(file, left=np.zeros((2, 2)), right=np.zeros((2, 2)))
-    with pytest.raises(DepthMapError, match=r"'left', 'right'.*Save that one alone"):
+    np.savez(file, **dict.fromkeys(names, np.zeros((2, 2))))
+    with pytest.raises(DepthMapError, match=rf"'{names[0]}', '{names[1]}'.*Save that one alone"):
         read_depth_map(file.getvalue())
+
+
+def test_flipped_bits_of_an_npz_are_refused() -> None:
+    for save in (np.savez, np.savez_compressed):
+        file = io.BytesIO()
+        save(file, depth=MAP.values[:8, :8])
+        data = file.getvalue()
+        for position in range(len(data)):
+            damaged = bytearray(data)
+            damaged[position] ^= 1 << position % 8
+            try:
+                values = read_depth_map(bytes(damaged)).values
+            except DepthMapError:
+                continue
+            np.testing.assert_array_equal(values, MAP.values[:8, :8])
+
+
+@pytest.mark.parametrize("encode", [arrays.encode_npy, arrays.encode_pfm])
+def test_more_numbers_than_the_header_promises_are_refused(encode: Callable[[np.ndarray], bytes]) -> None:
+    data = encode(MAP.values)
+    for more in (b"\0", data):
+        with pytest.raises(DepthMapError, match=r"holds more than the 12288 bytes of numbers.*save one alone"):
+            read_depth_map(data + more)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +367,15 @@ def test_pfm_headers(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x93NUMPY", b"\x93NUMPY\x01\0\xff\xff", b"\x93NUMPY\x09\0" + b"\0" * 99, b"\x93NUMPY\x01\0\x04\0{}{}"]
+    "data",
+    [
+        b"\x93NUMPY",
+        b"\x93NUMPY\x01\0\xff\xff",
+        b"\x93NUMPY\x09\0" + b"\0" * 99,
+        b"\x93NUMPY\x01\0\x04\0{}{}",
+        b"\x93NUMPY\x01\0\x03\0{\0}",
+        b"\x93NUMPY\x01\0\x02\0{(",
+    ],
 )
 def test_npy_headers(data: bytes) -> None:
     with pytest.raises(DepthMapError, match=r"broken \.npy header"):
@@ -282,7 +396,7 @@ def test_a_photo_as_a_depth_map_is_named(tmp_path: Path) -> None:
 
 @both
 def test_files_beyond_the_limit_are_not_read_whole(tmp_path: Path, monkeypatch, read, refusal) -> None:
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(bounds, "MAX_FILE_BYTES", 1000)
     path = tmp_path / "large.png"
     path.write_bytes(b"\0" * 5000)
     with pytest.raises(refusal, match="larger than 1000 bytes"):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-from lib_depth2img import DepthMap
+from lib_depth2img import Adjustments, DepthMap
 from lib_depth2img.errors import Depth2ImgError, DepthMapError, RequestError
 
 RAMP = np.linspace(0.0, 1.0, 48).reshape(6, 8)
@@ -128,18 +130,62 @@ def test_transparent_pixels_are_the_farthest() -> None:
     np.testing.assert_array_equal(DepthMap.from_array(np.dstack([grey, grey, grey, alpha])).values, values)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3.4e38, -3.4e38])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e30, -1e30])
 def test_nearness_without_measurement_is_the_farthest(bad: float) -> None:
     array = np.array([[2.0, bad], [7.0, 3.0]], np.float32)
     np.testing.assert_array_equal(DepthMap.from_array(array).values, [[2.0, 2.0], [7.0, 3.0]])
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 0.0, -1.0, 3.4e38, 1e-44])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 0.0, -1.0, 3.4e38, 1e-44, 1e30, 1e-30])
 def test_distance_without_measurement_is_the_farthest(bad: float) -> None:
     array = np.array([[2.0, bad], [4.0, 0.5]], np.float32)
     depth_map = DepthMap.from_array(array, meaning="distance")
     np.testing.assert_array_equal(depth_map.values, [[0.5, 0.25], [0.25, 2.0]])
     assert not depth_map.unit
+
+
+def test_numbers_just_within_the_largest_are_measurements() -> None:
+    largest = float(np.nextafter(np.float32(1e30), np.float32(0)))
+    assert DepthMap.from_array(np.array([[1.0, largest]])).holes == 0
+    assert DepthMap.from_array(np.array([[1.0, largest]]), meaning="distance").holes == 0
+
+
+def test_holes_are_counted() -> None:
+    numbers = np.array([[2.0, np.nan, 0.0], [-1.0, 4.0, 1e30]], np.float32)
+    assert DepthMap.from_array(numbers).holes == 2
+    assert DepthMap.from_array(numbers, meaning="distance").holes == 4
+    assert DepthMap.from_array(np.ones((2, 2))).holes == 0
+    transparent = np.full((2, 3, 4), 90, np.uint8)
+    transparent[0, :2, 3] = 0
+    assert DepthMap.from_array(transparent).holes == 2
+
+
+def test_holes_of_a_depth_camera() -> None:
+    """0 and 65535 in 16 bit: both the farthest, neither a surface. 65535 of nearness is the nearest."""
+    millimetres = np.array([[0, 600, 65535], [1200, 65535, 4000]], np.uint16)
+    depth_map = DepthMap.from_array(millimetres, meaning="distance")
+    assert depth_map.holes == 3
+    farthest = depth_map.values.min()
+    np.testing.assert_array_equal(depth_map.values == farthest, (millimetres == 0) | (millimetres == 65535))
+    assert DepthMap.from_array(millimetres).holes == 0
+    assert DepthMap.from_array(millimetres.astype(np.float32), meaning="distance").holes == 1
+
+
+def test_the_count_of_holes_stays_with_the_map() -> None:
+    depth_map = DepthMap.from_array(np.array([[1.0, np.nan], [2.0, 3.0]]))
+    for other in (depth_map.scaled(), depth_map.adjusted(Adjustments(gamma=2.0)), depth_map.turned(6)):
+        assert other.holes == 1
+    assert DepthMap.from_array(np.array([[1.0, np.nan]])).scaled().holes == 1
+    assert depth_map.resized((5, 5)).holes == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_is_as_pillow_turns(orientation: int) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    image = Image.fromarray(values)
+    image.getexif()[0x0112] = orientation
+    turned = DepthMap(values, unit=False).turned(orientation)
+    np.testing.assert_array_equal(turned.values, np.asarray(ImageOps.exif_transpose(image)))
 
 
 def test_distance_in_a_picture() -> None:
@@ -165,10 +211,28 @@ def test_float64_too_large_for_float32_does_not_warn() -> None:
     assert DepthMap.from_array(np.array([[1.0, 1e300]])).is_flat
 
 
-@pytest.mark.parametrize("shape", [(), (5,), (0, 5), (5, 0), (1, 5, 6), (4, 4, 2), (4, 4, 5), (1, 1, 4, 4)])
+@pytest.mark.parametrize(
+    "shape",
+    [(), (1,), (5,), (0, 5), (5, 0), (2, 5, 6), (4, 4, 2), (4, 4, 5), (1, 2, 4, 5), (2, 1, 4, 4), (1, 1, 1, 4, 4)],
+)
 def test_other_ranks_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DepthMapError, match=r"shape .*\(H, W\)"):
+    with pytest.raises(DepthMapError, match=rf"shape {re.escape(str(shape))}.*\(H, W\)"):
         DepthMap.from_array(np.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 8), (1, 1, 6, 8), (1, 6, 8, 1), (6, 8, 1)])
+def test_a_batch_of_one_is_the_one(shape: tuple[int, ...]) -> None:
+    array = RAMP.astype(np.float32)
+    np.testing.assert_array_equal(DepthMap.from_array(array.reshape(shape)).values, array)
+
+
+def test_a_batch_of_one_in_grey_colours() -> None:
+    array = np.repeat(ramp("uint8", 255)[None, ..., None], 3, axis=3)
+    np.testing.assert_array_equal(DepthMap.from_array(array).values, DepthMap.from_array(ramp("uint8", 255)).values)
+
+
+def test_a_row_of_colours_is_a_row() -> None:
+    assert DepthMap.from_array(np.full((1, 7, 3), 9, np.uint8)).size == (7, 1)
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 2), complex), np.array([["a", "b"]]), np.array([[None, 1]], object)])
@@ -182,6 +246,17 @@ def test_what_is_no_array_is_refused() -> None:
         DepthMap.from_array([[1.0, 2.0], [3.0]])
     with pytest.raises(DepthMapError, match="cannot be taken as an array"):
         DepthMap.from_array(torch.zeros(2, 2, requires_grad=True))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("refusal", [TypeError, RuntimeError, ValueError])
+def test_a_tensor_on_another_device_is_refused(refusal: type[Exception]) -> None:
+    class Elsewhere(torch.Tensor):
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            raise refusal("can't convert cuda:0 device type tensor to numpy")
+
+    tensor = torch.zeros(2, 2).as_subclass(Elsewhere)
+    with pytest.raises(DepthMapError, match=r"Elsewhere cannot be taken as an array \(can't convert cuda:0.*Convert"):
+        DepthMap.from_array(tensor)  # type: ignore[arg-type]
 
 
 def test_a_picture_that_turns_out_broken_is_refused() -> None:
@@ -240,6 +315,28 @@ def test_grey_saved_in_colour_with_losses_is_accepted(quality: int, kind: str) -
     assert np.abs(values - grey / 255).mean() < 0.05
 
 
+@pytest.mark.parametrize(("apart", "grey"), [(16, True), (17, False)])
+def test_how_far_channels_of_grey_may_be_apart(apart: int, grey: bool) -> None:
+    array = np.full((4, 4, 3), 100, np.uint8)
+    array[..., 1] += apart
+    assert _is_grey(array) is grey
+
+
+@pytest.mark.parametrize(("coloured", "grey"), [(1, True), (2, False)])
+def test_how_many_pixels_of_grey_may_be_coloured(coloured: int, grey: bool) -> None:
+    array = np.full((10, 10, 3), 100, np.uint8)
+    array[0, :coloured, 0] = 255
+    assert _is_grey(array) is grey
+
+
+def _is_grey(array: np.ndarray) -> bool:
+    try:
+        DepthMap.from_array(array)
+    except DepthMapError:
+        return False
+    return True
+
+
 def test_channels_one_level_apart_are_grey() -> None:
     grey = ramp("uint8", 200)
     depth_map = DepthMap.from_array(np.dstack([grey, grey + 1, grey + 2]))
@@ -253,6 +350,22 @@ def test_the_map_cannot_be_changed_from_outside() -> None:
     assert depth_map.extent == direct.extent == (0.0, 1.0)
     with pytest.raises(ValueError, match="read-only"):
         depth_map.values[0, 0] = 1
+
+
+@pytest.mark.parametrize("made", [lambda a: a.T, lambda a: a[:, ::2], lambda a: np.broadcast_to(a[:1], a.shape)])
+def test_any_layout_becomes_contiguous_and_read_only(made: Callable[[np.ndarray], np.ndarray]) -> None:
+    values = made(np.random.default_rng(0).random((6, 8)).astype(np.float32))
+    values.flags.writeable = False
+    depth_map = DepthMap(values, unit=False)
+    assert depth_map.values.flags.c_contiguous
+    assert not depth_map.values.flags.writeable
+    np.testing.assert_array_equal(depth_map.values, values)
+
+
+def test_a_read_only_array_is_taken_as_it_is() -> None:
+    values = np.ones((3, 4), np.float32)
+    values.flags.writeable = False
+    assert DepthMap(values, unit=False).values is values
 
 
 @pytest.mark.parametrize(

@@ -148,10 +148,14 @@ def test_png_of_few_bits(bits: int) -> None:
         (b"Pf\n3 2\n1.0\n", ">f4"),
         (b"Pf 3 2 -0.5 ", "<f4"),
         (b"Pf\r\n3 2\r\n-1\r\n", "<f4"),
+        (b"Pf\r3 2\r-1e0\r", "<f4"),
     ],
 )
-def test_pfm(header: bytes, dtype: str) -> None:
+@pytest.mark.parametrize("first", [0.0, 3.5873241e-43, 2.524355e-29], ids=["zero", "newline", "spaces"])
+def test_pfm(header: bytes, dtype: str, first: float) -> None:
+    """The first number may begin with what looks like the end of a line."""
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    rows[0, 0] = first
     np.testing.assert_array_equal(read_depth_map(header + rows.astype(dtype).tobytes()).values, rows[::-1])
 
 
@@ -184,11 +188,29 @@ def test_npy(dtype: str, order: str) -> None:
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-@pytest.mark.parametrize("names", [["anything"], ["arr_0", "other"], ["mask", "depth", "arr_0"]])
-def test_npz(save, names: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["anything"], "anything"),
+        (["arr_0", "other"], "arr_0"),
+        (["mask", "depth", "arr_0"], "depth"),
+        (["depth", "conf", "intrinsics"], "depth"),
+        (["depth", "depth_conf"], "depth"),
+        (["predicted_depth", "other"], "predicted_depth"),
+        (["arr_0", "Depth_Map"], "Depth_Map"),
+    ],
+)
+def test_npz(save, names: list[str], expected: str) -> None:
     file = io.BytesIO()
-    expected = next(name for name in ("depth", "arr_0", "anything") if name in names)
-    save(file, **{name: RAMP if name == expected else np.zeros(3) for name in names})
+    save(file, **{name: RAMP[None] if name == expected else np.zeros((1, 3, 3)) for name in names})
+    np.testing.assert_array_equal(read_depth_map(file.getvalue()).values, RAMP.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 8), (1, 1, 6, 8), (1, 6, 8, 1)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_of_a_batch_of_one(shape: tuple[int, ...], order: str) -> None:
+    file = io.BytesIO()
+    np.save(file, np.asarray(RAMP.reshape(shape), order=order))
     np.testing.assert_array_equal(read_depth_map(file.getvalue()).values, RAMP.astype(np.float32))
 
 
@@ -201,6 +223,19 @@ def test_sources(tmp_path: Path) -> None:
         assert not file.closed
     digests = {read_depth_map(source).digest for source in (path, str(path), data, io.BytesIO(data))}
     assert digests == {from_file.digest}
+
+
+def test_a_depth_cameras_file() -> None:
+    """Millimetres in 16 bit with 0 where there is nothing: the farthest, and counted."""
+    millimetres = (600 + 50 * np.arange(60) + 10 * np.arange(40)[:, None]).astype(np.uint16)
+    holes = np.zeros((40, 60), bool)
+    holes[10:20, 10:20] = True
+    depth_map = read_depth_map(
+        encoded(Image.fromarray(np.where(holes, 0, millimetres).astype(np.uint16))), meaning="distance"
+    )
+    assert depth_map.holes == 100
+    np.testing.assert_allclose(depth_map.values[~holes], 65535 / millimetres[~holes], rtol=1e-6)
+    assert (depth_map.values[holes] == depth_map.values.min()).all()
 
 
 def test_distance() -> None:
@@ -286,6 +321,14 @@ def test_an_old_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == [path]
     save_depth_map(ESTIMATE, path)
     assert read_depth_map(path).digest == ESTIMATE.digest
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_longest_name_there_is(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / ("x" * (255 - len(suffix)) + suffix)
+    save_depth_map(ESTIMATE, path)
+    assert read_depth_map(path).size == ESTIMATE.size
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

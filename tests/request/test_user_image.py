@@ -63,6 +63,21 @@ def test_a_path_or_address_is_never_opened(text, monkeypatch):
         decode_image(text, "depth_map")
 
 
+@pytest.mark.parametrize("foreign", ["!", "*", "-", "_", "\0", "=="])
+def test_base64_with_foreign_letters_is_refused(foreign):
+    """Python's decoder would leave them out and read the rest."""
+    text = b64(png16())
+    with pytest.raises(RequestError, match=r"^image: got .*expected base64"):
+        decode_image(text[:20] + foreign + text[20:], "depth_map")
+
+
+@pytest.mark.parametrize("source", ["depth_map", "image"])
+def test_a_refusal_speaks_of_the_image_and_not_of_given_data(source):
+    with pytest.raises(RequestError) as caught:
+        decode_image(b"no picture at all", source)
+    assert str(caught.value).startswith("image: The file holds text")
+
+
 @pytest.mark.parametrize("source", ["depth_map", "image"])
 def test_base64_of_no_picture_is_refused_naming_the_field(source):
     with pytest.raises(RequestError, match=r"^image: "):
@@ -151,6 +166,18 @@ def test_a_pil_picture_becomes_what_its_file_becomes(mode):
     expected = np.asarray(decode_image(file.getvalue(), "image").content)
     assert expected.std() > 0
     np.testing.assert_array_equal(np.asarray(decode_image(Image.open(file), "image").content), expected)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_pil_depth_map_becomes_what_its_file_becomes(orientation):
+    values = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2000
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG", exif=exif)
+    expected = decode_image(file.getvalue(), "depth_map").content
+    assert expected.size == ((4, 6) if orientation == 6 else (6, 4))
+    np.testing.assert_array_equal(decode_image(Image.open(file), "depth_map").content.values, expected.values)
 
 
 def test_a_palette_is_part_of_a_picture():

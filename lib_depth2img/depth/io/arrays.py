@@ -11,11 +11,10 @@ from typing import IO
 import numpy as np
 
 from ...errors import DepthMapError
-from .source import MAX_FILE_BYTES, check_pixels
+from ..nearness import without_leading_ones
+from .bounds import MAX_FILE_BYTES, check_pixels
 
 __all__ = ["encode_npy", "encode_pfm", "read_npy", "read_npz", "read_pfm"]
-
-_NPZ_NAMES = ("depth", "arr_0")
 
 
 def read_npy(data: bytes) -> np.ndarray:
@@ -28,7 +27,8 @@ def read_npy(data: bytes) -> np.ndarray:
 
 
 def read_npz(data: bytes) -> np.ndarray:
-    """The array of a .npz file: the only one in it, or the one named "depth" or "arr_0".
+    """The array of a .npz file: the one named "depth", else the only one whose name says it, else "arr_0", else the
+    only one in it.
 
     Raises:
         DepthMapError: broken, no such array, and as for :func:`read_npy`. What is unpacked is bounded by the
@@ -54,15 +54,23 @@ def read_pfm(data: bytes) -> np.ndarray:
     Raises:
         DepthMapError: broken or too large.
     """
+    header = re.match(rb"(P[fF])\s+(\d{1,9})\s+(\d{1,9})\s+([-+.\deE]{1,40})(?=\s)", data)
     try:
-        kind, width, height, scale, numbers = _pfm_header(data)
-    except ValueError as error:
-        raise DepthMapError(f"The file has a broken PFM header ({data[:24]!r}). Save or copy it again.") from error
+        scale = float(header[4]) if header else 0.0
+    except ValueError:
+        scale = 0.0
+    if header is None or scale == 0.0 or not math.isfinite(scale):
+        raise DepthMapError(f"The file has a broken PFM header ({data[:24]!r}). Save or copy it again.")
+    width, height = int(header[2]), int(header[3])
     check_pixels(width, height)
-    shape = (height, width, 3) if kind == b"PF" else (height, width)
+    shape = (height, width, 3) if header[1] == b"PF" else (height, width)
     dtype = np.dtype("<f4" if scale < 0 else ">f4")
+    # What follows the scale is one line end and the numbers, of which the first byte may look like another.
+    numbers = data[header.end() + (2 if data[header.end() :].startswith(b"\r\n") else 1) :]
+    if len(numbers) == math.prod(shape) * 4 - 1:
+        numbers = data[header.end() + 1 :]
     _check_length(len(numbers), shape, dtype)
-    return np.frombuffer(numbers, dtype, count=math.prod(shape)).reshape(shape)[::-1].astype(np.float32)
+    return np.frombuffer(numbers, dtype).reshape(shape)[::-1].astype(np.float32)
 
 
 def encode_npy(values: np.ndarray) -> bytes:
@@ -80,13 +88,13 @@ def encode_pfm(values: np.ndarray) -> bytes:
 
 def _npz_member(names: list[str]) -> str:
     arrays = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
-    chosen = arrays if len(arrays) == 1 else [name for name in _NPZ_NAMES if name in arrays]
-    if not chosen:
-        raise DepthMapError(
-            f'The file holds the arrays {arrays}; expected a single one, or one named "{_NPZ_NAMES[0]}". '
-            "Save that one alone."
-        )
-    return f"{chosen[0]}.npy"
+    speaking = [name for name in arrays if "depth" in name.lower()]
+    for chosen in (["depth"], speaking, ["arr_0"], arrays):
+        if len(chosen) == 1 and chosen[0] in arrays:
+            return f"{chosen[0]}.npy"
+    raise DepthMapError(
+        f'The file holds the arrays {arrays}; expected a single one, or one named "depth". Save that one alone.'
+    )
 
 
 def _read_npy(file: IO[bytes]) -> np.ndarray:
@@ -95,17 +103,19 @@ def _read_npy(file: IO[bytes]) -> np.ndarray:
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
             version
         ]
-        shape, fortran, dtype = read_header(file)
-    except (ValueError, KeyError, EOFError, TypeError) as error:
+        whole, fortran, dtype = read_header(file)
+    except Exception as error:  # the header is Python's source: from a SyntaxError to a TokenError
         raise DepthMapError(f"The file has a broken .npy header ({error}). Save or copy it again.") from error
     if dtype.kind not in "biuf":
         raise DepthMapError(
             f"The file holds an array of type {dtype}; expected numbers (bool, integer or float). Convert it."
         )
+    shape = without_leading_ones(whole)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        stack = f", a stack of {shape[0]}" if len(shape) > 2 else ""
         raise DepthMapError(
-            f"The file holds an array of shape {shape}; a depth map is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). "
-            "Take one map out of a stack, or move the channels to the end."
+            f"The file holds an array of shape {whole}{stack}; a depth map is (H, W), (H, W, 1), (H, W, 3) or "
+            "(H, W, 4). Take one map out of a stack, or move the channels to the end."
         )
     check_pixels(shape[1], shape[0])
     size = math.prod(shape) * dtype.itemsize
@@ -114,17 +124,8 @@ def _read_npy(file: IO[bytes]) -> np.ndarray:
             f"The file holds {size} bytes of {dtype}; at most {MAX_FILE_BYTES} are read. Save it as float32."
         )
     numbers = file.read(size)
-    _check_length(len(numbers), shape, dtype)
+    _check_length(len(numbers) + len(file.read(1)), shape, dtype)
     return np.frombuffer(numbers, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _pfm_header(data: bytes) -> tuple[bytes, int, int, float, bytes]:
-    # The one line end after the scale is the last byte of the header; what follows may look like another.
-    match = re.match(rb"(P[fF])\s+(\d{1,9})\s+(\d{1,9})\s+(\S{1,40})(?:\r\n|\s)", data)
-    scale = float(match[4]) if match else 0.0
-    if match is None or scale == 0.0 or not math.isfinite(scale):
-        raise ValueError
-    return match[1], int(match[2]), int(match[3]), scale, data[match.end() :]
 
 
 def _check_length(got: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -132,4 +133,9 @@ def _check_length(got: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if got < wanted:
         raise DepthMapError(
             f"The file is cut off: {got} bytes of numbers where its header promises {wanted}. Copy it again."
+        )
+    if got > wanted:
+        raise DepthMapError(
+            f"The file holds more than the {wanted} bytes of numbers that its header promises. It is broken, or holds "
+            "several arrays; save one alone."
         )

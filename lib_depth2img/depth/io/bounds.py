@@ -1,14 +1,26 @@
-"""What stands in front of every decoder: where the bytes come from, and how much of anything may come."""
+"""What stands in front of every decoder: the bytes of a file, and how much of anything may come."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 from ...errors import DepthMapError
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "Source", "check_pixels", "found", "name_of", "read_bytes"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "MAX_PIXELS",
+    "UNNAMED",
+    "Source",
+    "check_pixels",
+    "found",
+    "name_of",
+    "read_bytes",
+    "required",
+]
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 """A path, the bytes of a file, or a file opened for binary reading."""
@@ -20,10 +32,14 @@ MAX_FILE_BYTES = 2**30
 """The largest file that is read, and the most that is unpacked from one."""
 
 
+UNNAMED = "the given data"
+"""What a message calls bytes, and files without a name."""
+
+
 def name_of(source: Source) -> str:
     """What to call the source in a message."""
     name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
-    return os.fspath(name) if isinstance(name, (str, os.PathLike)) else "the given data"
+    return os.fspath(name) if isinstance(name, (str, os.PathLike)) else UNNAMED
 
 
 def read_bytes(source: Source) -> bytes:
@@ -66,6 +82,16 @@ def check_pixels(width: int, height: int) -> None:
             f"The file's header says {width}x{height} pixels; at most {MAX_PIXELS} (8192x8192) are decoded. Make "
             "it smaller."
         )
+
+
+def required(module: str, package: str, what: str) -> ModuleType:
+    """The module of a package that only some files need. Raises: DepthMapError that says how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DepthMapError(
+            f"{what} needs the Python package {package}, which is not here ({error}). Install it: pip install {package}"
+        ) from error
 
 
 def found(data: bytes) -> str:
