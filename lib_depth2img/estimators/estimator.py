@@ -6,9 +6,9 @@ import functools
 import hashlib
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
-__all__ = ["DepthEstimator", "Precision"]
+__all__ = ["DepthEstimator", "Manage", "Precision"]
+
+Manage = Callable[["nn.Module", "torch.device"], Callable[[], AbstractContextManager[Any]]]
+"""Takes in a network that lies in the CPU's memory; gives what is entered for each pass on that device."""
 
 BATCH_AREA = 8 * 384 * 384
 """Pixels of network input that go through the network together; more pictures than that take several passes."""
@@ -46,7 +49,8 @@ class DepthEstimator:
     torch names it.
     ``precision``: "auto" is float16 on CUDA and float32 elsewhere; the reduced ones keep in float32 the
     standardisation of weights and the last layer, where half precision breaks the estimate. ``cache``: shared between
-    estimators when handed over.
+    estimators when handed over. ``manage``: who brings the network to the device for each pass; None: it lies
+    there from the first one on.
 
     Safe from several threads: the network runs for one caller at a time, and a picture that is being estimated for
     one thread is not estimated again for another.
@@ -64,9 +68,10 @@ class DepthEstimator:
         device: str | torch.device = "cpu",
         precision: Precision = "auto",
         cache: DepthCache | None = None,
+        manage: Manage | None = None,
     ) -> None:
         self.preset = get_preset(preset)
-        network = _OwnNetwork(self.preset, weights, checked_device(device), precision)
+        network = _OwnNetwork(self.preset, weights, checked_device(device), precision, manage)
         self._set_up(network, _weights_key(weights), cache)
 
     @classmethod
@@ -164,10 +169,18 @@ class _OwnNetwork:
 
     against_want = "Free memory, or let it run on the CPU: --device cpu (in the WebUI: Settings, Depth2Img, Device)."
 
-    def __init__(self, preset: Preset, weights: WeightsSource, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        weights: WeightsSource,
+        device: torch.device,
+        precision: Precision,
+        manage: Manage | None,
+    ) -> None:
         self.precision = checked_precision(precision, device)
-        self._preset, self._weights, self._device = preset, weights, device
+        self._preset, self._weights, self._device, self._manage = preset, weights, device, manage
         self._module: nn.Module | None = None
+        self._pass: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @property
     def loaded(self) -> bool:
@@ -185,13 +198,21 @@ class _OwnNetwork:
     def run(self, pictures: Tensor) -> np.ndarray:
         import torch
 
+        dtype = getattr(torch, self.precision)
         if self._module is None:
-            network = build_network(self._preset, self._weights)
-            self._module = _cast(network, getattr(torch, self.precision), self._device)
-        return _run(self._module, pictures.to(self._device, getattr(torch, self.precision)))
+            self._module = self._loaded(dtype)
+        with self._pass():
+            return _run(self._module, pictures.to(self._device, dtype))
+
+    def _loaded(self, dtype: torch.dtype) -> nn.Module:
+        network = _cast(build_network(self._preset, self._weights), dtype, self._device)
+        if self._manage is None:
+            return network.to(self._device)
+        self._pass = self._manage(network, self._device)
+        return network
 
     def release(self) -> None:
-        self._module = None
+        self._module, self._pass = None, nullcontext
         empty_cache(self._device)
 
 
@@ -234,7 +255,10 @@ def _array(nearness: Tensor) -> np.ndarray:
 
 
 def _cast(network: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """Everything to ``dtype`` but what keeps float32 for its own reasons, as it computes fastest on ``device``."""
+    """Everything to ``dtype`` but what keeps float32 for its own reasons, as it computes fastest on ``device``.
+
+    It stays where it lies.
+    """
     import torch
 
     from .networks.building import cast
@@ -248,7 +272,7 @@ def _cast(network: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Mo
             module.fused_attn = False  # type: ignore[assignment]
         if not isinstance(module, FoldedStdConv2d | Conv2dFloat32):
             cast(module, dtype)
-    return network.to(device, memory_format=fast_memory_format(device))  # type: ignore[call-overload]
+    return network.to(memory_format=fast_memory_format(device))  # type: ignore[call-overload]
 
 
 def _batches(pictures: dict[Hashable, np.ndarray], preset: Preset) -> Iterator[tuple[tuple[int, int], list[Hashable]]]:
