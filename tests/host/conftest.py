@@ -18,7 +18,7 @@ from selenium.webdriver import Chrome
 from skimage import data
 
 from tests import small_checkpoint as small
-from tests.host.server import PROBE, WebUI, decode, encode
+from tests.host.server import WebUI, decode, encode, webui_class
 from tests.webui.browser import Page, chromium
 
 DEPTH, PLAIN, NO_MIDAS, FLAT = "depth.safetensors", "plain.safetensors", "nomidas.safetensors", "flat.safetensors"
@@ -150,14 +150,12 @@ def start(root: Path, python: Path, checkpoints: Path, tmp_path_factory: pytest.
         neighbours: Sequence[Path] = (),
         in_data: bool = False,
     ) -> WebUI:
-        webui = WebUI(tmp_path_factory.mktemp(name), root=root, python=python)
+        webui = webui_class(root)(tmp_path_factory.mktemp(name), root=root, python=python)
         for neighbour in neighbours:
             webui.link_extension(neighbour, neighbour.name)
         if in_data:
             webui.cwd = webui.data
-        shutil.copytree(PROBE, webui.data / "extensions" / "probe")
-        architecture = f"{small.CLIP_ARCHITECTURE}.json"
-        shutil.copyfile(checkpoints / architecture, webui.data / "extensions" / "probe" / "scripts" / architecture)
+        webui.bring_probe(checkpoints / f"{small.CLIP_ARCHITECTURE}.json")
         for checkpoint in (DEPTH, PLAIN, NO_MIDAS, FLAT):
             webui.add_checkpoint(checkpoints / checkpoint)
         (webui.data / "models" / "Stable-diffusion" / BROKEN).write_bytes(b"\xff" * 100)
