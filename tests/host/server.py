@@ -100,6 +100,9 @@ class WebUI:
     def link_extension(self, folder: Path = ROOT, name: str = "depth2img") -> None:
         (self.data / "extensions" / name).symlink_to(folder)
 
+    def remove_extension(self, name: str = "depth2img") -> None:
+        (self.data / "extensions" / name).unlink()
+
     def add_checkpoint(self, checkpoint: Path) -> None:
         """Hard-link (or copy) a checkpoint and its yaml into the models folder."""
         for path in (checkpoint, checkpoint.with_suffix(".yaml")):
@@ -233,9 +236,13 @@ class Forge(WebUI):
     def link_extension(self, folder: Path = ROOT, name: str = "depth2img") -> None:
         shutil.copytree(folder, self.data / "extensions" / name, ignore=NOT_INSTALLED)
 
+    def remove_extension(self, name: str = "depth2img") -> None:
+        shutil.rmtree(self.data / "extensions" / name)
+
     def own_flags(self, *flags: str) -> list[str]:
         own = [flag for flag in super().own_flags(*flags) if flag not in ("--use-cpu", "all")]
-        return [*own, "--always-cpu", "--gradio-allowed-path", str(self.data)]
+        allowed = [flag for path in (self.root, self.data) for flag in ("--gradio-allowed-path", str(path))]
+        return [*own, "--always-cpu", *allowed]
 
 
 def webui_class(root: Path) -> type[WebUI]:

@@ -16,6 +16,7 @@ from .interface import Point, Selected
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
     from torch import nn
 
     from ...estimators.estimator import Manage
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Forge"]
 
 LATENT_CHANNELS = 4
+
+_STEALTH = "stealth_pnginfo_option"
+_NO_VALUE = object()
 
 _OF_LDM = (Point.DEPTH_STAGE, Point.CHECKPOINT_YAML)
 """How a checkpoint is built by Stability's code, which Forge does without."""
@@ -70,6 +74,20 @@ class Forge(A1111):
     @property
     def manage(self) -> Manage | None:
         return _managed
+
+    def save_image(
+        self, picture: Image.Image, folder: str, *, in_subfolders: bool | None = None, **details: Any
+    ) -> None:
+        """Without what Forge hides in a picture's own pixels (stealth_infotext.py): 16 bits have no room for it."""
+        data = self.options().data
+        before = data.get(_STEALTH, _NO_VALUE)
+        data[_STEALTH] = "None"
+        try:
+            super().save_image(picture, folder, in_subfolders=in_subfolders, **details)
+        finally:
+            data.pop(_STEALTH)
+            if before is not _NO_VALUE:
+                data[_STEALTH] = before
 
     def batch_pictures(self, source: Any, suffixes: Collection[str]) -> list[str]:
         return super().batch_pictures(source, (*suffixes, ".avif"))  # img2img.py:24
