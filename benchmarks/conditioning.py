@@ -206,10 +206,10 @@ def measure(device: torch.device, *, quick: bool) -> dict[str, object]:
     reduced = PRESETS["dpt_hybrid"].build().eval()
     reduced.load_state_dict(weights)
     sides = {
-        "ours": cast_network(network, torch.float32, device),
+        "ours": cast_network(network, torch.float32, device).to(device),
         **({} if theirs is None else {"ldm": theirs.to(device)}),
         "transformers": transformers_network().to(device),
-        f"ours {half}".replace("torch.", ""): cast_network(reduced, half, device),
+        f"ours {half}".replace("torch.", ""): cast_network(reduced, half, device).to(device),
     }
     x = torch.randn(1, 3, 384, 384, device=device)
     inputs = {name: x.to(half) if name.endswith("16") else x for name in sides}

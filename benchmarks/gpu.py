@@ -291,7 +291,7 @@ def _our_network(plan: Plan, weights: Mapping[str, torch.Tensor], x: torch.Tenso
     from lib_depth2img.estimators.networks.building import cast_network
     from lib_depth2img.estimators.presets import get_preset
 
-    return cast_network(build_network(get_preset(plan.timed), weights), x.dtype, x.device)
+    return cast_network(build_network(get_preset(plan.timed), weights), x.dtype, x.device).to(x.device)
 
 
 def _their_network(plan: Plan, x: torch.Tensor) -> nn.Module:

@@ -4,6 +4,8 @@
     const MASKED_TABS = [2, 3, 4]; // inpaint, inpaint sketch, inpaint upload (modules/ui.py:588)
     const BATCH_TAB = 5;
     const PICTURES = ["img2img_image", "img2img_sketch", "img2maskimg", "inpaint_sketch", "img_inpaint_base"]; // ui.py:541-563
+    const CHECKPOINT = "#setting_sd_model_checkpoint input, .model_selection input"; // the second one is Forge's
+    const REFRESH = "#refresh_sd_model_checkpoint, #forge_refresh_checkpoint";
     const REASON = "A depth model is loaded. It paints from a picture's depth, so text alone gives it nothing to start from.";
 
     class Depth2Img {
@@ -11,6 +13,7 @@
             this.scheduled = null;
             this.strokes = 0; // painted on a sketch
             this.previewed = {}; // the basis of the preview
+            this.checkpoint = null; // as the page shows it
         }
 
         start() {
@@ -59,6 +62,15 @@
             this.addHints();
             this.selectCheckpoint();
             this.listCheckpoints();
+            this.noticeCheckpoint();
+        }
+
+        // Forge's list of checkpoints changes no option of the page: what is chosen there goes to the server alone.
+        noticeCheckpoint() {
+            const shown = this.find(CHECKPOINT)?.value ?? null;
+            if (shown === this.checkpoint) return;
+            this.checkpoint = shown;
+            setTimeout(() => this.refresh(), 500);
         }
 
         holdTextToImage(depthModel) {
@@ -186,10 +198,10 @@
         listCheckpoints() {
             const done = this.find("#depth2img_install_state .depth2img-done:not([data-listed])");
             if (!done) return;
-            const shown = this.find("#setting_sd_model_checkpoint input")?.value ?? "";
+            const shown = this.find(CHECKPOINT)?.value ?? "";
             if (!shown.includes(done.dataset.selectCheckpoint ?? "")) return;
             done.dataset.listed = "true";
-            this.find("#refresh_sd_model_checkpoint")?.click();
+            this.find(REFRESH)?.click();
         }
     }
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from ..weights.tensor_file import TensorFile, TensorInfo, state_dict_names
+from ..errors import TensorFileError
+from ..weights.tensor_file import TensorFile, TensorInfo, open_tensor_file, state_dict_names
 
 __all__ = [
     "EMA",
@@ -15,9 +19,13 @@ __all__ = [
     "VAE",
     "Contents",
     "contents_of",
+    "contents_of_file",
+    "is_depth_checkpoint",
     "midas_preset",
     "state_dict_infos",
 ]
+
+_log = logging.getLogger(__name__)
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -82,6 +90,34 @@ class Contents:
 def state_dict_infos(file: TensorFile) -> dict[str, TensorInfo]:
     """The state dict's own names with what the file's header says of each tensor."""
     return {name: file[entry] for name, entry in state_dict_names(file).items()}
+
+
+def contents_of_file(path: Path) -> Contents:
+    """Tell what a checkpoint file holds, from its header alone; the answer is kept for as long as the file is the same.
+
+    Raises:
+        TensorFileError: it cannot be read, or is no checkpoint.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise TensorFileError(f"{path} cannot be opened: {error.strerror}.") from error
+    return _contents_of_file(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _contents_of_file(path: Path, _size: int, _changed: int) -> Contents:
+    with open_tensor_file(path) as file:
+        return contents_of(state_dict_infos(file))
+
+
+def is_depth_checkpoint(path: Path) -> bool:
+    """Whether a checkpoint file is a depth model; no for one that cannot be read."""
+    try:
+        return contents_of_file(path).is_depth_model
+    except TensorFileError as error:
+        _log.debug("Depth2Img cannot look into %s: %s", path, error)
+        return False
 
 
 def contents_of(tensors: Mapping[str, TensorInfo]) -> Contents:

@@ -15,7 +15,7 @@ from ..devices import Precision, out_of_memory_as
 from ..errors import EstimatorError
 from .cache import DepthCache
 from .loading import WeightsSource
-from .network import Network, OwnNetwork
+from .network import Manage, Network, OwnNetwork
 from .preprocess import network_input, network_size, picture_array, shrunk
 from .presets import DEFAULT_PRESET, Preset, get_preset
 
@@ -37,7 +37,8 @@ class DepthEstimator:
     ``device``: as torch names it.
     ``precision``: "auto" is float16 on CUDA and float32 elsewhere; the reduced ones keep in float32 the
     standardisation of weights and the last layer, where half precision breaks the estimate. ``cache``: shared between
-    estimators when handed over.
+    estimators when handed over. ``manage``: who brings a network of its own to the device for each pass; None: it lies
+    there from the first one on.
 
     Safe from several threads: the network runs for one caller at a time, and a picture that is being estimated for
     one thread is not estimated again for another.
@@ -55,13 +56,14 @@ class DepthEstimator:
         device: str | torch.device = "cpu",
         precision: Precision = "auto",
         cache: DepthCache | None = None,
+        manage: Manage | None = None,
     ) -> None:
         self.preset = get_preset(preset)
         self.cache = DepthCache() if cache is None else cache
         self._network = (
             weights
             if isinstance(weights, Network)
-            else OwnNetwork(self.preset, weights, device=device, precision=precision)
+            else OwnNetwork(self.preset, weights, device=device, precision=precision, manage=manage)
         )
         self._key = (self._network.key, self.preset.name, self._network.precision)
         self._running = threading.Lock()

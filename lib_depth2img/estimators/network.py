@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..devices import Precision, checked_device, checked_precision, empty_cache, without_autocast
 from ..errors import EstimatorError
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from .presets import Preset
 
-__all__ = ["BorrowedNetwork", "Network", "OwnNetwork"]
+__all__ = ["BorrowedNetwork", "Manage", "Network", "OwnNetwork"]
+
+Manage = Callable[["nn.Module", "torch.device"], Callable[[], AbstractContextManager[Any]]]
+"""Takes in a network that lies in the CPU's memory; gives what is entered for each pass on that device."""
 
 
 class Network(ABC):
@@ -50,6 +53,8 @@ class Network(ABC):
 class OwnNetwork(Network):
     """The network of ``preset`` with the weights of a file or a state dict, loaded on first use.
 
+    ``manage``: see `Manage`; None: the network lies on the device from the first pass on.
+
     Raises:
         EstimatorError: the file cannot be opened.
         DeviceError: no such device or precision, or a precision that the device cannot do.
@@ -58,13 +63,20 @@ class OwnNetwork(Network):
     if_no_memory = "Free memory, or let it run on the CPU: --device cpu (in the WebUI: Settings, Depth2Img, Device)."
 
     def __init__(
-        self, preset: Preset, weights: WeightsSource, *, device: str | torch.device, precision: Precision
+        self,
+        preset: Preset,
+        weights: WeightsSource,
+        *,
+        device: str | torch.device,
+        precision: Precision,
+        manage: Manage | None = None,
     ) -> None:
         self._device = checked_device(device)
         self.precision = checked_precision(precision, self._device)
         self.key = _key_of(weights)
-        self._preset, self._weights = preset, weights
+        self._preset, self._weights, self._manage = preset, weights, manage
         self._module: nn.Module | None = None
+        self._pass: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.if_not_finite = (
             "Its weights are broken: install them again."
             if self.precision == "float32"
@@ -89,10 +101,15 @@ class OwnNetwork(Network):
         dtype = getattr(torch, self.precision)
         if self._module is None:
             self._module = cast_network(build_network(self._preset, self._weights), dtype, self._device)
-        return _nearness(self._module, pictures.to(self._device, dtype))
+            if self._manage is None:
+                self._module.to(self._device)
+            else:
+                self._pass = self._manage(self._module, self._device)
+        with self._pass():
+            return _nearness(self._module, pictures.to(self._device, dtype))
 
     def release(self) -> None:
-        self._module = None
+        self._module, self._pass = None, nullcontext
         empty_cache(self._device)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from pydantic import BaseModel, Extra, Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from .. import __version__
@@ -72,7 +72,7 @@ class DepthRequest(BaseModel):
     clip: float = _of_table("clip")
 
     class Config:
-        extra = Extra.allow  # an unknown field is refused with the sentence that img2img would give
+        extra = "allow"  # an unknown field is refused with the sentence that img2img would give
 
 
 class DepthResponse(BaseModel):
@@ -117,7 +117,8 @@ def depth(body: DepthRequest) -> DepthResponse:
     """The depth map of a picture or of several, without generating anything. Waits behind running generations."""
     with as_unprocessable():
         services = HostServices()
-        fields = body.dict(exclude={"image", "images", "estimator", "format"})
+        # Not by a method: that has another name in pydantic 2, which Forge has.
+        fields = {name: value for name, value in body if name not in ("image", "images", "format")}
         fields["estimator"] = body.estimator or services.default_estimator()
         requests = [
             Depth2ImgRequest.from_mapping(fields | {"source": "image", "image": image}) for image in _pictures(body)

@@ -25,7 +25,7 @@ from .hosts import Point, host
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["HostDepthStage", "hook", "missing_weights", "weights_file"]
+__all__ = ["HostDepthStage", "hook", "missing_weights", "nothing_inside", "weights_file"]
 
 _log = logging.getLogger(__name__)
 
@@ -76,9 +76,7 @@ class HostDepthStage(DepthStage):
     def _weights_file(self) -> Path:
         file = weights_file(self.preset.name)
         if file is None:
-            lacking = missing_weights(self.preset.name)
-            inside = "The checkpoint has no depth estimator inside."
-            raise EstimatorError(f"{inside} {lacking}", in_panel=f"{inside} {lacking.in_panel}")
+            raise nothing_inside(self.preset.name)
         return file
 
 
@@ -105,6 +103,12 @@ def missing_weights(preset: str) -> EstimatorError:
         f"--to models/midas",
         in_panel=f"The weights of {preset} are not installed. Get them below: “Get a depth model”.",
     )
+
+
+def nothing_inside(preset: str) -> EstimatorError:
+    """What to do about a checkpoint without a depth stage where the weights of ``preset`` are not there either."""
+    lacking, inside = missing_weights(preset), "The checkpoint has no depth estimator inside."
+    return EstimatorError(f"{inside} {lacking}", in_panel=f"{inside} {lacking.in_panel}")
 
 
 def hook() -> None:

@@ -6,15 +6,17 @@ import contextlib
 import functools
 import threading
 from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoint.contents import contents_of_file
 from ..errors import EstimatorError
 from ..estimators.cache import DepthCache
 from ..estimators.estimator import DepthEstimator
 from ..estimators.network import BorrowedNetwork
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from . import settings
-from .depth_stage import HostDepthStage, missing_weights, weights_file
+from .depth_stage import HostDepthStage, missing_weights, nothing_inside, weights_file
 from .hosts import Point, host
 from .ui.services import EstimatorStatus
 
@@ -80,14 +82,31 @@ class Estimators:
                 f"The loaded checkpoint ({selected.name}) is no depth model, so it has no depth "
                 f"estimator inside. Load a depth model, or choose one of the estimators {', '.join(PRESETS)}."
             )
+        if not host.keeps_depth_stage:
+            return self._from_checkpoint_file()
         model = host.loaded_model()
         network = BorrowedNetwork(_live_stage, key=_weights_key(model), device=_input_device(model))
         return DepthEstimator(_preset_of(model), weights=network, cache=self.cache)
+
+    def _from_checkpoint_file(self) -> DepthEstimator:
+        """The network inside the checkpoint's file, or Stability's from a file of its own, as ``HostDepthStage``."""
+        file = host.checkpoint_file()
+        preset = contents_of_file(file).midas
+        if preset is not None:
+            return self._kept(CHECKPOINT, preset, file)
+        weights = weights_file(DEFAULT_PRESET)
+        if weights is None:
+            raise nothing_inside(DEFAULT_PRESET)
+        return self._kept(DEFAULT_PRESET, DEFAULT_PRESET, weights)
 
     def _preset(self, name: str) -> DepthEstimator:
         weights = weights_file(name)
         if weights is None:
             raise missing_weights(name)
+        return self._kept(name, name, weights)
+
+    def _kept(self, name: str, preset: str, weights: Path) -> DepthEstimator:
+        """The estimator called ``name``, loaded anew when its file or the settings are others than the last time."""
         chosen = settings.current()
         device = "cpu" if chosen.device == "cpu" else str(host.compute_device())
         precision = "float32" if chosen.precision == "auto" and host.computes_in_float32() else chosen.precision
@@ -97,11 +116,12 @@ class Estimators:
                 for other in [kept for kept in self._own if kept[0] == name]:  # with settings of before
                     del self._own[other]
                 self._own[key] = DepthEstimator(
-                    name,
+                    preset,
                     weights=weights,
                     device=device,
                     precision=precision,  # type: ignore[arg-type]
                     cache=self.cache,
+                    manage=host.manage,
                 )
             return self._own[key]
 

@@ -7,12 +7,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from ..checkpoint import small_model
 from ..console import ProgressBar, say
 from ..errors import Depth2ImgError
 from ..weights import catalog
 from . import api, depth_stage, estimators, settings, xyz
-from .hooks import batch, guard, tiles
+from .hooks import batch, guard, override, tiles
 from .host_services import download_file
 from .hosts import host
 from .ui.panel import TITLE
@@ -25,9 +24,10 @@ _log = logging.getLogger(__name__)
 def register() -> None:
     """Patch what has to be patched before a checkpoint is loaded, and ask for callbacks; twice is the same as once."""
     host.call_back("script_unloaded", unregister)  # first: what follows may fail half-way
-    small_model.register_architecture()
+    host.prepare()
     depth_stage.hook()
     guard.hook()
+    override.hook()
     tiles.hook()
     estimators.hook()
     batch.hook(_panel_values)

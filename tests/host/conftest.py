@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from selenium.webdriver import Chrome
 from skimage import data
 
 from tests import small_checkpoint as small
-from tests.host.server import PROBE, WebUI, decode, encode
+from tests.host.server import Forge, WebUI, decode, encode, webui_class
 from tests.webui.browser import Page, chromium
 
 DEPTH, PLAIN, NO_MIDAS, FLAT = "depth.safetensors", "plain.safetensors", "nomidas.safetensors", "flat.safetensors"
@@ -45,14 +44,18 @@ _NOT_RUN: list[str] = []
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "half_precision: needs a torch with half precision on the WebUI's device")
     config.addinivalue_line("markers", "neighbours: needs other extensions' folders, named by NEIGHBOURS")
-    config.addinivalue_line("markers", "forge: needs a Forge folder, named by FORGE_ROOT")
+    config.addinivalue_line(
+        "markers", "unknown: needs a WebUI that this extension does not know, named by UNKNOWN_ROOT"
+    )
+    config.addinivalue_line("markers", "a1111(reason): about what Forge has not, or does otherwise")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Take out what this machine has not got the means for; the report's last lines say so."""
     _take_out(config, items, "half_precision", "half precision", _half_precision_lacks)
     _take_out(config, items, "neighbours", "neighbours", _neighbours_lack)
-    _take_out(config, items, "forge", "a host that is not known", _forge_lacks)
+    _take_out(config, items, "unknown", "a host that is not known", _unknown_lacks)
+    _take_out_of_forge(config, items)
 
 
 def _take_out(
@@ -64,6 +67,19 @@ def _take_out(
     items[:] = [item for item in items if item not in marked]
     config.hook.pytest_deselected(items=marked)
     _NOT_RUN.append(f"{len(marked)} tests of {what} were not run: {reason}.")
+
+
+def _take_out_of_forge(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not any(item.get_closest_marker("a1111") for item in items) or webui_class(_root()) is not Forge:
+        return
+    reasons: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if mark := item.get_closest_marker("a1111"):
+            reasons.setdefault(mark.args[0], []).append(item)
+    for reason, marked in reasons.items():
+        items[:] = [item for item in items if item not in marked]
+        config.hook.pytest_deselected(items=marked)
+        _NOT_RUN.append(f"{len(marked)} tests cannot apply to Forge: {reason}.")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -80,8 +96,10 @@ def _neighbours_lack() -> str | None:
     )
 
 
-def _forge_lacks() -> str | None:
-    return None if os.environ.get("FORGE_ROOT") else "FORGE_ROOT is not set (a stable-diffusion-webui-forge folder)"
+def _unknown_lacks() -> str | None:
+    return (
+        None if os.environ.get("UNKNOWN_ROOT") else "UNKNOWN_ROOT is not set (the folder of Forge Neo or Forge Classic)"
+    )
 
 
 def _half_precision_lacks() -> str | None:
@@ -150,14 +168,12 @@ def start(root: Path, python: Path, checkpoints: Path, tmp_path_factory: pytest.
         neighbours: Sequence[Path] = (),
         in_data: bool = False,
     ) -> WebUI:
-        webui = WebUI(tmp_path_factory.mktemp(name), root=root, python=python)
+        webui = webui_class(root)(tmp_path_factory.mktemp(name), root=root, python=python)
         for neighbour in neighbours:
             webui.link_extension(neighbour, neighbour.name)
         if in_data:
             webui.cwd = webui.data
-        shutil.copytree(PROBE, webui.data / "extensions" / "probe")
-        architecture = f"{small.CLIP_ARCHITECTURE}.json"
-        shutil.copyfile(checkpoints / architecture, webui.data / "extensions" / "probe" / "scripts" / architecture)
+        webui.bring_probe(checkpoints / f"{small.CLIP_ARCHITECTURE}.json")
         for checkpoint in (DEPTH, PLAIN, NO_MIDAS, FLAT):
             webui.add_checkpoint(checkpoints / checkpoint)
         (webui.data / "models" / "Stable-diffusion" / BROKEN).write_bytes(b"\xff" * 100)

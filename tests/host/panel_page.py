@@ -8,6 +8,9 @@ from PIL import Image
 
 from tests.webui.browser import Page
 
+CHECKPOINTS = ":is(#setting_sd_model_checkpoint, .model_selection)"
+"""The host's list of checkpoints above its tabs; Forge's has a class and no elem_id (main_entry.py:69)."""
+
 
 def small_and_quick(page: Page) -> None:
     for name, value in (("steps", 2), ("width", 128), ("height", 128)):

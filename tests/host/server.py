@@ -20,6 +20,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).parent / "probe"
+FORGE_PROBE = Path(__file__).parent / "forge_probe"
+NOT_INSTALLED = shutil.ignore_patterns(".*", "out", "__pycache__", "tests", "training")
 FLAGS = ["--skip-prepare-environment", "--no-download-sd-model", "--skip-torch-cuda-test", "--use-cpu", "all", "--api"]
 START_SECONDS = 600
 
@@ -67,6 +69,7 @@ class WebUI:
     """One running WebUI. ``data`` holds its models, extensions, settings and outputs; its own folder is only read."""
 
     asked_first = "/probe/state"
+    probes: tuple[Path, ...] = (PROBE,)
     start_seconds = START_SECONDS
 
     def __init__(self, data: Path, *, root: Path, python: Path) -> None:
@@ -82,12 +85,23 @@ class WebUI:
             (data / folder).mkdir(parents=True, exist_ok=True)
         (data / "guard" / "sitecustomize.py").write_text(NO_NETWORK)
 
+    def bring_probe(self, *files: Path) -> None:
+        """Put the probe among the extensions, with ``files`` beside its script."""
+        folder = self.data / "extensions" / "probe"
+        for probe in self.probes:
+            shutil.copytree(probe, folder, dirs_exist_ok=True)
+        for file in files:
+            shutil.copyfile(file, folder / "scripts" / file.name)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def link_extension(self, folder: Path = ROOT, name: str = "depth2img") -> None:
         (self.data / "extensions" / name).symlink_to(folder)
+
+    def remove_extension(self, name: str = "depth2img") -> None:
+        (self.data / "extensions" / name).unlink()
 
     def add_checkpoint(self, checkpoint: Path) -> None:
         """Hard-link (or copy) a checkpoint and its yaml into the models folder."""
@@ -212,3 +226,25 @@ class WebUI:
     def state(self) -> dict[str, Any]:
         found: dict[str, Any] = self.get("/probe/state").json()
         return found
+
+
+class Forge(WebUI):
+    """Forge (a folder with ``modules_forge``). gradio 4 hands out no file that lies behind a link."""
+
+    probes = (PROBE, FORGE_PROBE)
+
+    def link_extension(self, folder: Path = ROOT, name: str = "depth2img") -> None:
+        shutil.copytree(folder, self.data / "extensions" / name, ignore=NOT_INSTALLED)
+
+    def remove_extension(self, name: str = "depth2img") -> None:
+        shutil.rmtree(self.data / "extensions" / name)
+
+    def own_flags(self, *flags: str) -> list[str]:
+        own = [flag for flag in super().own_flags(*flags) if flag not in ("--use-cpu", "all")]
+        allowed = [flag for path in (self.root, self.data) for flag in ("--gradio-allowed-path", str(path))]
+        return [*own, "--always-cpu", *allowed]
+
+
+def webui_class(root: Path) -> type[WebUI]:
+    """Who starts the WebUI in that folder."""
+    return Forge if (root / "modules_forge").is_dir() else WebUI

@@ -18,7 +18,7 @@ from selenium.webdriver.common.by import By
 from lib_depth2img.request.fields import FIELDS, Choice
 from lib_depth2img.webui.ui import markup
 from tests.host.conftest import DEPTH, PLAIN, infotexts
-from tests.host.panel_page import infotext_of, shown_in, small_and_quick, type_into, value_of
+from tests.host.panel_page import CHECKPOINTS, infotext_of, shown_in, small_and_quick, type_into, value_of
 from tests.host.server import WebUI, decode, encode
 from tests.webui.browser import Page
 
@@ -266,9 +266,9 @@ def test_a_preview_of_another_picture_says_that_it_is_one(page: Page, picture: P
 def test_a_preview_by_another_checkpoints_estimator_says_so(page: Page, picture: Path):
     previewed(page, picture)
     assert not page.seen(OUTDATED)
-    page.choose_from("setting_sd_model_checkpoint", PLAIN)
+    page.choose_from(CHECKPOINTS, PLAIN)
     page.until(lambda: page.seen(OUTDATED))
-    page.choose_from("setting_sd_model_checkpoint", DEPTH)
+    page.choose_from(CHECKPOINTS, DEPTH)
     page.until(lambda: not page.seen(OUTDATED))
 
 
@@ -340,10 +340,10 @@ def test_the_settings_page_is_there_and_is_kept(page: Page, webui: WebUI):
 def test_another_checkpoint_is_noticed_without_a_reload(page: Page):
     page.tab("tabs", "txt2img")
     page.until(lambda: not page.one("#txt2img_generate").is_enabled())
-    page.choose_from("setting_sd_model_checkpoint", PLAIN)
+    page.choose_from(CHECKPOINTS, PLAIN)
     page.until(lambda: page.one("#txt2img_generate").is_enabled())
     assert not page.all("#depth2img_txt2img_notice")
-    page.choose_from("setting_sd_model_checkpoint", DEPTH)
+    page.choose_from(CHECKPOINTS, DEPTH)
     page.until(lambda: page.all("#depth2img_txt2img_notice"))
 
 
@@ -352,7 +352,7 @@ def test_the_page_selects_the_checkpoint_that_the_panel_names(page: Page):
     script = "document.querySelector('#depth2img_install_state').innerHTML += arguments[0]"
     page.driver.execute_script(script, line)
     page.until(lambda: f"{PLAIN} is not a depth model" in page.text("#depth2img_status"))
-    assert PLAIN in str(page.one("#setting_sd_model_checkpoint input").get_attribute("value"))
+    assert PLAIN in str(page.one(f"{CHECKPOINTS} input").get_attribute("value"))
 
 
 def test_sending_to_img2img_brings_the_prompt(page: Page):

@@ -14,7 +14,7 @@ from selenium.webdriver import Chrome, Keys
 from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
 from lib_depth2img.weights.catalog import FILES, HubSource
 from tests.host.conftest import PLAIN, Starter
-from tests.host.panel_page import shown_in, small_and_quick
+from tests.host.panel_page import CHECKPOINTS, shown_in, small_and_quick
 from tests.host.server import WebUI
 from tests.webui.browser import Page
 from tests.weights.hub import Hub, Served
@@ -57,9 +57,9 @@ def page(driver: Chrome, own: WebUI) -> Iterator[Page]:
 
 
 def is_listed(page: Page, checkpoint: str) -> None:
-    page.press("#setting_sd_model_checkpoint input")
-    page.until(lambda: checkpoint in page.text("#setting_sd_model_checkpoint ul"))
-    page.one("#setting_sd_model_checkpoint input").send_keys(Keys.ESCAPE)
+    page.press(f"{CHECKPOINTS} input")
+    page.until(lambda: checkpoint in page.text(f"{CHECKPOINTS} ul"))
+    page.one(f"{CHECKPOINTS} input").send_keys(Keys.ESCAPE)
 
 
 def test_a_download_is_watched_cancelled_and_gone_on_with(page: Page, own: WebUI, hub: Hub):
@@ -99,7 +99,7 @@ def test_the_small_checkpoint_is_copied_selected_and_used(
     photograph.resize((256, 256)).save(tmp_path / "picture.png")
     page.press("#depth2img_trial_button")
     page.until(lambda: f"Depth model loaded: {SMALL_CHECKPOINT.name}" in page.text("#depth2img_status"))
-    assert SMALL_CHECKPOINT.name in str(page.one("#setting_sd_model_checkpoint input").get_attribute("value"))
+    assert SMALL_CHECKPOINT.name in str(page.one(f"{CHECKPOINTS} input").get_attribute("value"))
     is_listed(page, SMALL_CHECKPOINT.name)
     copied = own.data / "models" / "Stable-diffusion" / SMALL_CHECKPOINT.name
     assert copied.read_bytes() == SMALL_CHECKPOINT.read_bytes()

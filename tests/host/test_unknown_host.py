@@ -1,4 +1,4 @@
-"""Forge, a host that this extension does not know: it is left alone, and its page comes up as without."""
+"""A child of Forge that this extension does not know: it is left alone, and its page comes up as without."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.host.conftest import faults
 from tests.host.server import ROOT, WebUI
 from tests.webui.browser import Page, chromium
 
-pytestmark = pytest.mark.forge
+pytestmark = pytest.mark.unknown
 
 FOLDER = "depth2img-of-the-tests"
 SENTENCE = UNKNOWN.split(".")[0]
@@ -36,17 +36,17 @@ class Forge(WebUI):
 
 @pytest.fixture(scope="module")
 def root() -> Path:
-    path = Path(os.environ["FORGE_ROOT"]).absolute()
-    if not (path / "modules_forge").is_dir():
-        pytest.fail(f"FORGE_ROOT has to name a stable-diffusion-webui-forge folder; it is {str(path)!r}.")
+    path = Path(os.environ["UNKNOWN_ROOT"]).absolute()
+    if not (path / "modules_forge").is_dir() or (path / "backend" / "diffusion_engine" / "sd20.py").exists():
+        pytest.fail(f"UNKNOWN_ROOT has to name a folder of Forge Neo or Forge Classic; it is {str(path)!r}.")
     return path
 
 
 @pytest.fixture(scope="module")
 def python(root: Path) -> Path:
-    path = Path(os.environ.get("FORGE_PYTHON", root / "venv" / "bin" / "python")).absolute()
+    path = Path(os.environ.get("UNKNOWN_PYTHON", root / "venv" / "bin" / "python")).absolute()
     if not path.is_file():
-        pytest.fail(f"There is no {path}; set FORGE_PYTHON to Forge's interpreter.")
+        pytest.fail(f"There is no {path}; set UNKNOWN_PYTHON to its interpreter.")
     return path
 
 
@@ -57,7 +57,7 @@ def installed(root: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     others = [path.parent for path in (root / "extensions").glob("*/lib_depth2img")]
     if others:
-        pytest.fail(f"{others[0]} is this extension too. Take it out of FORGE_ROOT for the test.")
+        pytest.fail(f"{others[0]} is this extension too. Take it out of UNKNOWN_ROOT for the test.")
     try:
         yield shutil.copytree(ROOT, folder, ignore=NOT_INSTALLED)
     finally:

@@ -142,15 +142,17 @@ class Page:
 
     def tab(self, group: str, name: str) -> None:
         buttons = self.all(f"#{group} > .tab-nav button")
-        next(button for button in buttons if button.text == name).click()
+        next(button for button in buttons if button.text.casefold() == name.casefold()).click()  # Forge: Img2img
 
     def choose(self, radio: str, label: str) -> None:
         labels = self.all(f"#{radio} label")
         next(each for each in labels if each.text == label).click()
 
     def choose_from(self, dropdown: str, value: str) -> None:
-        self.press(f"#{dropdown} input")
-        options = self.until(lambda: [each for each in self.all(f"#{dropdown} ul li") if value in each.text])
+        """``dropdown``: its elem_id, or a selector."""
+        box = dropdown if dropdown.startswith(":") else f"#{dropdown}"
+        self.press(f"{box} input")
+        options = self.until(lambda: [each for each in self.all(f"{box} ul li") if value in each.text])
         options[0].click()
 
     def upload(self, widget: str, path: Path) -> None:

@@ -60,7 +60,10 @@ def _chosen(weight: Tensor | None, built: Tensor) -> Tensor:
 
 
 def cast_network(network: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """Everything to ``dtype`` but what keeps float32 for its own reasons, as it computes fastest on ``device``."""
+    """Everything to ``dtype`` but what keeps float32 for its own reasons, as it computes fastest on ``device``.
+
+    It stays where it lies.
+    """
     network.float()
     for module in network.modules():
         if dtype == torch.bfloat16 and device.type == "cpu" and hasattr(module, "fused_attn"):
@@ -68,7 +71,7 @@ def cast_network(network: nn.Module, dtype: torch.dtype, device: torch.device) -
             module.fused_attn = False  # type: ignore[assignment]
         if not isinstance(module, FoldedStdConv2d | Conv2dFloat32):
             _cast(module, dtype)
-    return network.to(device, memory_format=fast_memory_format(device))  # type: ignore[call-overload]
+    return network.to(memory_format=fast_memory_format(device))  # type: ignore[call-overload]
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> None:

@@ -8,19 +8,14 @@ That is why this is a patch of the class and not of one ``p``.
 from __future__ import annotations
 
 import functools
-import logging
-from pathlib import Path
 from typing import Any
 
-from ...checkpoint.contents import contents_of, state_dict_infos
-from ...errors import RequestError, TensorFileError
-from ...weights.tensor_file import open_tensor_file
+from ...checkpoint.contents import is_depth_checkpoint
+from ...errors import RequestError
 from ..hosts import Point, host
 from ..refusal import as_unprocessable
 
 __all__ = ["hook", "refuse_depth_refiner", "refuse_txt2img"]
-
-_log = logging.getLogger(__name__)
 
 
 def hook() -> None:
@@ -95,21 +90,4 @@ def _refuse_named(name: str | None, what: str) -> None:
 
 def _is_depth_checkpoint(name: str | None) -> bool:
     path = host.file_of(name)
-    if path is None:
-        return False
-    try:
-        status = path.stat()
-    except OSError:
-        return False
-    return _takes_depth(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _takes_depth(path: Path, _size: int, _changed: int) -> bool:
-    """Whether a checkpoint file is a depth model, from its header alone."""
-    try:
-        with open_tensor_file(path) as file:
-            return contents_of(state_dict_infos(file)).is_depth_model
-    except TensorFileError as error:
-        _log.debug("Depth2Img cannot look into %s: %s", path, error)
-        return False
+    return path is not None and is_depth_checkpoint(path)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...depth.conditioning import conditioning
 from ...depth.geometry import LATENT_FACTOR, ResizeMode, place
 from ...errors import Depth2ImgError
+from ...request.request import Depth2ImgRequest
 from ..estimators import ESTIMATORS
-from ..hosts import host
+from ..hosts import Point, host
 from ..refusal import as_unprocessable, in_words_for
 from .tiles import tile_of
 
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
 
     from ...depth.depth_map import DepthMap
     from ...depth.geometry import Box, Placement
-    from ...request.request import Depth2ImgRequest
     from .tiles import Tile
 
-__all__ = ["Cover", "Generation", "bind", "current", "refuse", "unbind"]
+__all__ = ["Cover", "Generation", "bind", "current", "hook", "refuse", "unbind"]
 
 _ATTRIBUTE = "_depth2img_generation"
 _BOUND = ("init", "img2img_image_conditioning")
@@ -137,6 +137,25 @@ class Generation:
             )
         else:
             p.init_latent = p.init_latent * (0 if p.mask is None else p.mask)
+
+
+def hook() -> None:
+    """Give depth to what nothing is bound to, in a host that has none of its own; ``host.undo`` takes it back.
+
+    That is a ``p`` whose request is switched off, or that runs without scripts. v1.10.1 lets its own depth stage look
+    at the picture then (processing.py:380); Forge would hand nine channels to a UNet that takes five.
+    """
+    host.replace(Point.IMG2IMG_CONDITIONING, _never_without)
+
+
+def _never_without(original: Any) -> Any:
+    @functools.wraps(original)
+    def img2img_image_conditioning(p: Any, *args: Any, **keywords: Any) -> Any:
+        if host.selected().is_depth_model:
+            return Generation(p, Depth2ImgRequest()).image_conditioning(*args, **keywords)
+        return original(p, *args, **keywords)
+
+    return img2img_image_conditioning
 
 
 def bind(p: Any, request: Depth2ImgRequest) -> None:

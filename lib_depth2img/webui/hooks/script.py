@@ -35,8 +35,9 @@ class Depth2ImgScript(_Script):
 
     def after_component(self, component: Any, **keywords: Any) -> None:
         """Note the host's picture widgets, whose picture the preview shows."""
-        if keywords.get("elem_id") in host.init_image_widgets:
-            self._host_widgets[keywords["elem_id"]] = component
+        name = host.init_image_of(component, keywords)
+        if name is not None:
+            self._host_widgets[name] = component
 
     def ui(self, is_img2img: bool) -> list[Any]:  # noqa: ARG002 - the host's signature
         probed = self.args_from != self.args_to  # the API asks an already placed script for its defaults (api.py:333)

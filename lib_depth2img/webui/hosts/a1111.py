@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...checkpoint import small_model
 from .interface import Event, Host, Point, Selected
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+
+    from ...estimators.estimator import Manage
 
 __all__ = ["A1111"]
 
@@ -36,6 +39,8 @@ class A1111(Host):
 
     # As in ui.py, lines 520 to 560.
     init_image_widgets = ("img2img_image", "img2img_sketch", "img2maskimg", "inpaint_sketch", "img_inpaint_base")
+    keeps_depth_stage = True
+    points: ClassVar[Mapping[Point, tuple[str, str]]] = _POINTS
 
     def __init__(self) -> None:
         self._replaced: list[tuple[Any, str]] = []
@@ -118,6 +123,10 @@ class A1111(Host):
         from modules import devices
 
         devices.torch_gc()
+
+    @property
+    def manage(self) -> Manage | None:
+        return None
 
     def lock(self) -> Any:
         from modules import call_queue
@@ -237,10 +246,20 @@ class A1111(Host):
 
         getattr(script_callbacks, f"on_{event}")(function)
 
+    def prepare(self) -> None:
+        small_model.register_architecture()
+
+    def init_image_of(self, component: Any, keywords: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - one of two
+        name = keywords.get("elem_id")
+        return name if name in self.init_image_widgets else None
+
     def replace(self, point: Point, make: Callable[[Any], Any]) -> None:
+        if point in self.points:
+            self._replace(*self.points[point], make)
+
+    def _replace(self, module: str, path: str, make: Callable[[Any], Any]) -> None:
         from modules import patches
 
-        module, path = _POINTS[point]
         *owners, name = path.split(".")
         owner = importlib.import_module(module)
         if owners:

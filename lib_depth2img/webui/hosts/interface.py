@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+
+    from ...estimators.estimator import Manage
 
 __all__ = ["Event", "Host", "Point", "Selected"]
 
@@ -33,6 +35,8 @@ class Point(Enum):
     """Where every text-to-image comes along before it samples."""
     TXT2IMG_CONDITIONING = auto()
     """Where text-to-image makes the channels beside the latent."""
+    IMG2IMG_CONDITIONING = auto()
+    """Where image-to-image makes them, in a host that makes none of depth."""
     TILES = auto()
     """Cuts a picture into tiles."""
     BATCH = auto()
@@ -51,15 +55,18 @@ class Host(ABC):
     """One WebUI. Every answer is looked up when it is asked for: hosts replace their models and modules while they run.
 
     ``init_image_widgets``: the elem_ids of the picture widgets of the img2img tabs, in the order of these tabs.
+    ``keeps_depth_stage``: whether a depth model in memory has its depth stage with it, as ``depth_model``; where not,
+    that is in the checkpoint's file only.
     """
 
     init_image_widgets: tuple[str, ...]
+    keeps_depth_stage: bool
 
     # The checkpoint.
 
     @abstractmethod
     def selected(self) -> Selected:
-        """The checkpoint in use; asking does not load one."""
+        """The checkpoint that the next generation runs on; asking does not load one."""
 
     @abstractmethod
     def loaded_model(self) -> Any:
@@ -67,7 +74,7 @@ class Host(ABC):
 
     @abstractmethod
     def checkpoint_file(self) -> Path:
-        """The file that the checkpoint in memory came from; it may have gone since."""
+        """The file of the checkpoint in use; it may have gone since."""
 
     @abstractmethod
     def file_of(self, name: str | None) -> Path | None:
@@ -119,6 +126,11 @@ class Host(ABC):
     @abstractmethod
     def free_memory(self) -> None:
         """Give what torch keeps but does not use back to the device."""
+
+    @property
+    @abstractmethod
+    def manage(self) -> Manage | None:
+        """How the host's own management of the device's memory takes in a network of ours; None where it has none."""
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[Any]:
@@ -198,6 +210,14 @@ class Host(ABC):
     # Where this extension is hung in.
 
     @abstractmethod
+    def prepare(self) -> None:
+        """Make the host able to load the small packaged checkpoint, and to sample from any depth model."""
+
+    @abstractmethod
+    def init_image_of(self, component: Any, keywords: Mapping[str, Any]) -> str | None:
+        """Which of ``init_image_widgets`` a gradio component is that was just built with ``keywords``, or None."""
+
+    @abstractmethod
     def script_class(self) -> Any:
         """The class that a script of the host inherits."""
 
@@ -223,8 +243,11 @@ class Host(ABC):
 
     @abstractmethod
     def replace(self, point: Point, make: Callable[[Any], Any]) -> None:
-        """Put ``make(what stands there)`` in the place of what stands at ``point``; twice is the same as once."""
+        """Put ``make(what stands there)`` in the place of what stands at ``point``; twice is the same as once.
+
+        Nothing happens where the host has no such point.
+        """
 
     @abstractmethod
     def undo(self) -> None:
-        """Put back everything that ``replace`` replaced, the latest first."""
+        """Take back what ``prepare`` did, and put back everything that ``replace`` replaced, the latest first."""

@@ -1,27 +1,43 @@
-"""Whether this extension knows the host it was put into, asked before anything else of it is looked at."""
+"""Which host this extension was put into, asked before anything else of it is looked at."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 
-__all__ = ["UNKNOWN", "is_known"]
+__all__ = ["UNKNOWN", "is_forge", "is_known"]
 
 UNKNOWN = (
-    "Depth2Img does nothing in this WebUI. It works in AUTOMATIC1111's stable-diffusion-webui (v1.10.1) and its AMD "
-    "fork, and leaves other hosts alone; there, ControlNet's depth models are the way to give a picture's depth."
+    "Depth2Img does nothing in this WebUI. It works in AUTOMATIC1111's stable-diffusion-webui (v1.10.1), its AMD fork "
+    "and Forge, and leaves other hosts alone; there, ControlNet's depth models are the way to give a picture's depth."
 )
 
 
-def is_known() -> bool:
-    """Whether the host is AUTOMATIC1111's or one that has the same inside.
+def is_forge() -> bool:
+    """Whether the host is Forge.
 
-    Forge and its children have ``modules_forge`` and load checkpoints in another way; SD.Next has no ``ldm``; Forge
-    Classic has one without the depth model.
+    Its children have ``modules_forge`` too; of them all Forge alone has an engine for Stable Diffusion 2
+    (backend/diffusion_engine/sd20.py). Forge Neo took it out.
     """
-    if find_spec("modules_forge") is not None:
-        return False
+    return all(map(_has, ("modules_forge", "backend.diffusion_engine.sd20", "huggingface_guess.model_list")))
+
+
+def is_known() -> bool:
+    """Whether this extension can do anything here: in Forge, AUTOMATIC1111's host, or one with the same inside.
+
+    Children of Forge load checkpoints in other ways; SD.Next has no ``ldm``; Forge Classic has one without the depth
+    model.
+    """
+    if _has("modules_forge"):
+        return is_forge()
     try:
         from ldm.models.diffusion.ddpm import LatentDepth2ImageDiffusion  # noqa: F401
     except ImportError:
         return False
     return True
+
+
+def _has(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it would be in
+        return False

@@ -90,7 +90,7 @@ def build(services: PanelServices) -> None:
             install = gr.Button("Accept the licence and install", elem_id="depth2img_install_button", size="sm")
             cancel = gr.Button("Cancel", elem_id="depth2img_install_cancel", size="sm", interactive=False)
             trial = gr.Button("Try the small checkpoint", elem_id="depth2img_trial_button", size="sm")
-        state = gr.HTML(elem_id="depth2img_install_state")
+        state = gr.HTML("", elem_id="depth2img_install_state")
     for widget in (choice, install, cancel, trial):
         widget.do_not_save_to_config = True
 

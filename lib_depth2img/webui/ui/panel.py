@@ -59,7 +59,7 @@ def build_panel(
     with gr.Accordion(TITLE, open=False, elem_id="depth2img_panel"):
         status = gr.HTML(markup.status_line(services.model()), elem_id="depth2img_status")
         widgets, about = _source_rows(services)
-        note = gr.HTML(elem_id="depth2img_note")
+        note = gr.HTML("", elem_id="depth2img_note")
         widgets |= _slider_rows() | _flag_rows(append_by_default)
         preview_ui.build(services, widgets, init_images)
         widgets |= _batch_rows()

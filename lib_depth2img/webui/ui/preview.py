@@ -54,7 +54,7 @@ def build(services: PanelServices, widgets: Mapping[str, Component], init_images
     with gr.Row(elem_id="depth2img_look"):
         look = gr.Button("Preview depth", elem_id="depth2img_preview_button", size="sm")
         download = gr.Button("Download as 16-bit PNG", elem_id="depth2img_download_button", size="sm")
-    shown = gr.HTML(elem_id="depth2img_preview")
+    shown = gr.HTML("", elem_id="depth2img_preview")
     # Answers to quick moves may overtake each other; depth2img.js presses this when the last one shown is not the
     # latest.
     again = gr.Button("Adjust again", visible=False, elem_id="depth2img_adjust_again")

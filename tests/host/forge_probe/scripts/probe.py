@@ -1,0 +1,185 @@
+"""The probe (tests/host/probe) inside of Forge: the same routes and the same answers, found where Forge has them.
+
+Forge recognises checkpoints by their sizes, so it also makes those of the test checkpoints known, in the bare host too.
+"""
+
+import base64
+import gc
+import io
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from backend import loader
+from backend.diffusion_engine.base import ForgeDiffusionEngine
+from backend.modules.k_model import KModel
+from backend.patcher.vae import VAE
+from huggingface_guess import model_list
+from modules import images, img2img, patches, processing, script_callbacks, scripts, sd_models, shared
+
+GENERATION = time.time_ns()
+"""Another one after each Reload UI, which executes this file again."""
+
+CLIP = json.loads(next(Path(__file__).parent.glob("*.json")).read_text())
+NETWORKS = ("DPT", "MidasV21", "SmallDepthNet")
+
+
+def configurations():
+    """Those of Stable Diffusion 2 with the sizes of tests/small_checkpoint.py."""
+    source = Path(loader.dir_path, "huggingface", model_list.SD20.huggingface_repo)
+    folder = Path(tempfile.mkdtemp(prefix="depth2img-probe-"))
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    vae = json.loads((source / "vae" / "config.json").read_text())
+    vae |= {"block_out_channels": [32] * 4, "layers_per_block": 1, "sample_size": 64}
+    width = CLIP["text_cfg"]["width"]
+    text = json.loads((source / "text_encoder" / "config.json").read_text())
+    text |= {"hidden_size": width, "intermediate_size": 4 * width, "projection_dim": CLIP["embed_dim"]}
+    text |= {"num_attention_heads": CLIP["text_cfg"]["heads"], "num_hidden_layers": CLIP["text_cfg"]["layers"] - 1}
+    (folder / "vae" / "config.json").write_text(json.dumps(vae))
+    (folder / "text_encoder" / "config.json").write_text(json.dumps(text))
+    return folder
+
+
+class TestModel(model_list.SD20):
+    huggingface_repo = str(configurations())
+    unet_config = model_list.SD20.unet_config | {"context_dim": CLIP["text_cfg"]["width"], "model_channels": 32}
+    unet_extra_config = model_list.SD20.unet_extra_config | {"num_head_channels": 32}
+
+
+model_list.models.append(TestModel)
+script_callbacks.on_script_unloaded(lambda: model_list.models.remove(TestModel))
+script_callbacks.on_script_unloaded(lambda: shutil.rmtree(TestModel.huggingface_repo))
+
+
+class Record:
+    """What was seen since the last reset."""
+
+    unet_calls = 0
+    vae_encodes = 0
+    depth_passes = 0
+    depth_inputs = 0
+    concat = None
+    noise = None
+    events = ()
+
+
+def reset():
+    Record.unet_calls = Record.vae_encodes = Record.depth_passes = Record.depth_inputs = 0
+    Record.concat = Record.noise = None
+    Record.events = ()
+
+
+def see_unet(original, self, x, t, c_concat=None, **others):
+    if c_concat is not None:
+        if Record.unet_calls == 0:
+            Record.noise = x.detach().float().cpu().numpy()
+        Record.concat = c_concat.detach().float().cpu().numpy()
+    Record.unet_calls += 1
+    Record.events += ("unet",)
+    return original(self, x, t, c_concat=c_concat, **others)
+
+
+def see_encode(original, self, pixels, *others):
+    Record.vae_encodes += len(pixels)
+    return original(self, pixels, *others)
+
+
+def see_depth(module, inputs, _output):
+    if type(module).__name__ in NETWORKS:
+        Record.depth_passes += 1
+        Record.depth_inputs += inputs[0].shape[0]
+        Record.events += ("estimated",)
+
+
+def watch(owner, name, seen):
+    original = getattr(owner, name)
+
+    def watched(*args, **kwargs):
+        return seen(original, *args, **kwargs)
+
+    setattr(owner, name, watched)
+    script_callbacks.on_script_unloaded(lambda: setattr(owner, name, original))
+
+
+watch(KModel, "apply_model", see_unet)
+watch(VAE, "encode", see_encode)
+handle = torch.nn.modules.module.register_module_forward_hook(see_depth)
+script_callbacks.on_script_unloaded(handle.remove)
+
+
+def array(values):
+    if values is None:
+        return None
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def records():
+    return {
+        "unet_calls": Record.unet_calls,
+        "vae_encodes": Record.vae_encodes,
+        "depth_passes": Record.depth_passes,
+        "depth_inputs": Record.depth_inputs,
+        "events": Record.events,
+        "concat": array(Record.concat),
+        "noise": array(Record.noise),
+    }
+
+
+def origin(function):
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def xyz_axes(*, img2img=None):
+    """Labels in the X/Y/Z plot's own order; those of one tab as its dropdown has them (xyz_grid.py)."""
+    for data in scripts.scripts_data:
+        if data.script_class.__module__ == "xyz_grid.py":
+            return [
+                option.label
+                for option in data.module.axis_options
+                if img2img is None or type(option) is data.module.AxisOption or option.is_img2img == img2img
+            ]
+    return []
+
+
+def state():
+    gc.collect()
+    networks = [each for each in gc.get_objects() if type(each).__name__ in NETWORKS]
+    engines = [each for each in gc.get_objects() if isinstance(each, ForgeDiffusionEngine)]
+    return {
+        "txt2img_init": origin(processing.StableDiffusionProcessingTxt2Img.init),
+        "img2img_init": origin(processing.StableDiffusionProcessingImg2Img.init),
+        "txt2img_conditioning": origin(processing.StableDiffusionProcessing.txt2img_image_conditioning),
+        "img2img_conditioning": origin(processing.StableDiffusionProcessing.img2img_image_conditioning),
+        "process_batch": origin(img2img.process_batch),
+        "split_grid": origin(images.split_grid),
+        "unload": origin(sd_models.unload_model_weights),
+        "patched": any(value for key, value in patches.originals.items() if "depth2img" in str(key)),
+        "recognised": [each.__name__ for each in model_list.models if each.__module__.startswith("lib_depth2img")],
+        "settings": [name for name in shared.opts.data_labels if name.startswith("depth2img")],
+        "titles": [script.title() for script in scripts.scripts_img2img.alwayson_scripts],
+        "axes": xyz_axes(),
+        "img2img_axes": xyz_axes(img2img=True),
+        "txt2img_axes": xyz_axes(img2img=False),
+        "generation": GENERATION,
+        "models": len(engines),
+        "rss": psutil.Process().memory_info().rss,
+        "depth_class": type(networks[0]).__name__ if networks else None,
+        "depth_networks": len(networks),
+    }
+
+
+def add_routes(_demo, app):
+    app.add_api_route("/probe/records", records, methods=["GET"])
+    app.add_api_route("/probe/reset", reset, methods=["POST"])
+    app.add_api_route("/probe/reload", shared.state.request_restart, methods=["POST"])
+    app.add_api_route("/probe/state", state, methods=["GET"])
+
+
+script_callbacks.on_app_started(add_routes)
