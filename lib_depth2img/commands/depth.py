@@ -13,11 +13,12 @@ from ..checkpoint.small_model import SMALL_CHECKPOINT
 from ..console import ProgressBar, say
 from ..depth.adjust import ADJUSTMENTS, Adjustments
 from ..depth.io.files import SUFFIXES
+from ..depth.io.pictures import picture_suffixes
 from ..errors import Depth2ImgError, EstimatorError, RequestError
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from ..progress import Progress
 from ..request.fields import Number, field_named
-from ..sequences.folders import expanded, map_targets, picture_suffixes, pictures_in
+from ..sequences.folders import expanded, map_targets, pictures_in
 from ..weights.catalog import estimator_file
 
 if TYPE_CHECKING:

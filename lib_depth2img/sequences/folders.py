@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import os
 import re
@@ -11,12 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..depth.io.pictures import picture_suffixes
 from ..errors import RequestError
 
-__all__ = ["Found", "expanded", "listed", "map_targets", "picture_suffixes", "pictures_in"]
-
-_STUBS = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EMF", "EPS", "PDF"})
-"""What Pillow tells by name but opens only with a program beside it, if at all."""
+__all__ = ["Found", "expanded", "listed", "map_targets", "pictures_in"]
 
 _OF_PHONES = {".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF", ".jxl": "JPEG XL"}
 
@@ -25,16 +22,6 @@ _COMPANION = re.compile(r"\.|~|thumbs\.db$|desktop\.ini$|.*\.part$", re.IGNORECA
 
 _OWN = "_depth"
 """What the name of a map ends with that lies beside its picture."""
-
-
-@functools.cache
-def picture_suffixes() -> frozenset[str]:
-    """The suffixes, in small letters, of files that Pillow opens here."""
-    from PIL import Image
-
-    return frozenset(
-        suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind not in _STUBS
-    )
 
 
 @dataclass(frozen=True)

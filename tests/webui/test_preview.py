@@ -175,6 +175,17 @@ def test_what_a_few_pixels_take_is_said_and_cut_off():
     assert not any("Stretched" in line for line in render(PreviewMap.of(ramp()), AS_IT_IS).warnings)
 
 
+def test_holes_of_a_depth_camera_are_counted():
+    millimetres = np.full((40, 60), 1500, np.uint16)
+    millimetres[10:20] = 900
+    millimetres[:, 10:16] = 0
+    (line,) = (
+        text for text in shown(PreviewMap.of(DepthMap.from_array(millimetres, meaning="distance"))) if "Holes" in text
+    )
+    assert line == "Holes: 10.0% of the map holds no measurement, and is taken for the farthest."
+    assert not any("Holes" in text for text in shown(PreviewMap.of(ramp())))
+
+
 def shown(preview_map: PreviewMap) -> tuple[str, ...]:
     return render(preview_map, AS_IT_IS).warnings
 

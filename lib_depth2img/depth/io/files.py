@@ -48,14 +48,15 @@ _ARRAY_FILES = (
 def read_picture(source: Source) -> Image.Image:
     """The picture in a file, as :func:`picture_from_image` has it.
 
-    ``source``: a path, the bytes of a file, or a file open for binary reading: PNG, JPEG, WebP, TIFF, BMP, GIF or PPM;
-    AVIF and HEIC where Pillow can. The first picture where there are several; of a TIFF the first of the largest.
+    ``source``: a path, the bytes of a file, or a file open for binary reading: PNG, JPEG, WebP, TIFF, BMP, GIF, PPM,
+    JPEG 2000 or TGA; AVIF and HEIC where Pillow can. The first picture where there are several; of a TIFF the first of
+    the largest.
 
     Raises:
         PictureError: no picture, a broken one, one of float numbers, or one above ``MAX_PIXELS``.
     """
     try:
-        return _flattened(_opened(read_bytes(source)))
+        return _flattened(_opened(read_bytes(source), name_of(source)))
     except Depth2ImgError as error:
         raise PictureError(f"{name_of(source)}: {error}") from error
 
@@ -204,10 +205,10 @@ def _nearness(data: bytes, meaning: Meaning) -> Nearness:
     return Nearness(turned(values, pictures.orientation_of(image)), unit, holes)
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes, name: str = "") -> Image.Image:
     """The picture in a file: 8 bit, upright, with the transparency that it has."""
     if not data.startswith(tiff.MAGICS):
-        return _upright(pictures.open_image(data))
+        return _upright(pictures.open_image(data, name=name))
     decoded = tiff.decode_tiff(data, only_one=False)
     return _of_samples(decoded) if isinstance(decoded, Samples) else _upright(decoded)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,10 +17,12 @@ from ..nearness import Samples, samples_from_array
 from ..orientation import turned
 from .bounds import check_pixels, found
 
-__all__ = ["check_png", "decode_deep_png", "open_image", "orientation_of"]
+__all__ = ["check_png", "decode_deep_png", "open_image", "orientation_of", "picture_suffixes"]
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF", "JPEG2000")
 """What may be opened. Pillow's other plugins are for other things than pictures of this kind; some start programs."""
+
+_BY_NAME = (*_FORMATS, "TGA")
 
 _OF_PHONES = {
     "AVIF": (b"avif", b"avis"),
@@ -30,9 +33,17 @@ _END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION = 274
 
 
-def open_image(data: bytes) -> Image.Image:
+def picture_suffixes() -> frozenset[str]:
+    """The suffixes, in small letters, of the files that `open_image` opens with this Pillow."""
+    return frozenset(
+        suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind in _BY_NAME
+    )
+
+
+def open_image(data: bytes, *, name: str = "") -> Image.Image:
     """The first picture of a file, decoded, in the mode Pillow gives it.
 
+    ``name``: of the file; a TGA is known by nothing else.
     The plugins are asked directly: ``Image.open`` warns of large pictures through the process's warning filters
     before the size can be looked at, and tries formats nobody wants here.
 
@@ -59,6 +70,9 @@ def open_image(data: bytes) -> Image.Image:
             raise DepthMapError(
                 f"The {kind} file cannot be decoded ({error}). It is broken or of a rare kind; save it as a plain PNG."
             ) from error
+    if Image.registered_extensions().get(os.path.splitext(name)[1].lower()) == "TGA":  # noqa: PTH122 - any text
+        with suppress(OSError, SyntaxError, ValueError, struct.error, IndexError):
+            return _loaded(Image.OPEN["TGA"][0], data)
     raise DepthMapError(_unknown(data))
 
 

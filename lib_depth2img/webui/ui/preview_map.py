@@ -50,6 +50,7 @@ class PreviewMap:
 
     ``depth_map``: a unit map, its longer side at most ``SIDE``. ``scale``: its pixels per pixel of the full map.
     ``size``: (width, height) of the picture the map is for, which gives what is shown its proportions.
+    ``holes``: the share of its pixels that held no measurement.
     ``used``: how much of its scale the full map uses, 1.0 for a map in arbitrary units unless it is flat.
     """
 
@@ -57,6 +58,7 @@ class PreviewMap:
     scale: float
     size: tuple[int, int]
     used: float
+    holes: float = 0.0
 
     @classmethod
     def of(cls, depth_map: DepthMap, size: tuple[int, int] | None = None) -> PreviewMap:
@@ -64,7 +66,8 @@ class PreviewMap:
         lowest, highest = depth_map.scaled().extent
         scale = min(1.0, SIDE / max(depth_map.size))
         small = depth_map.scaled().resized(_times(depth_map.size, scale))
-        return cls(small, scale, size or depth_map.size, highest - lowest)
+        holes = depth_map.holes / depth_map.values.size
+        return cls(small, scale, size or depth_map.size, highest - lowest, holes)
 
     def reduced(self, sigma: float) -> tuple[DepthMap, float]:
         """The map to blur by ``sigma`` pixels of the full map, and the sigma in its own: small maps for wide blurs."""
@@ -125,8 +128,15 @@ def render(preview_map: PreviewMap, adjustments: Adjustments, *, colormap: str =
         near=near,
         histogram=tuple(counts / max(1, counts.max())),
         adjustments=adjustments,
-        warnings=_warnings(before, adjustments, preview_map.used),
+        warnings=(*_holes(preview_map.holes), *_warnings(before, adjustments, preview_map.used)),
     )
+
+
+def _holes(share: float) -> tuple[str, ...]:
+    if share == 0.0:
+        return ()
+    shown = f"{share:.1%}" if share >= 0.001 else "Less than 0.1%"
+    return (f"Holes: {shown} of the map holds no measurement, and is taken for the farthest.",)
 
 
 def _warnings(before: np.ndarray, adjustments: Adjustments, used: float) -> tuple[str, ...]:
