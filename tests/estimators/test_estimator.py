@@ -5,7 +5,7 @@ import os
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -311,3 +311,32 @@ def test_the_depth_stage_is_stabilitys_in_keys_and_stays_in_evaluation_mode():
     x = torch.zeros(2, 3, 64, 96)
     assert stage(x).shape == (2, 1, 64, 96)
     assert not stage(x).requires_grad
+
+
+def test_a_managed_network_is_taken_in_once_and_entered_for_each_pass(small_weights):
+    """As by a host that moves networks to and fro itself: nobody else moves it, and nothing holds it afterwards."""
+    taken: list[weakref.ref[nn.Module]] = []
+    said: list[str] = []
+
+    @contextmanager
+    def on_device():
+        said.append("in")
+        yield
+        said.append("out")
+
+    def manage(network: nn.Module, device: torch.device):
+        taken.append(weakref.ref(network))
+        network.register_forward_hook(lambda *_: said.append("pass"))
+        assert device == torch.device("cpu")
+        return on_device
+
+    managed = DepthEstimator(SMALL, weights=small_weights, manage=manage)
+    alone = DepthEstimator(SMALL, weights=small_weights)
+    assert taken == [], "loaded on first use"
+    for level in (10, 200, 10):
+        (ours,), (theirs,) = managed.estimate([grey(level)]), alone.estimate([grey(level)])
+        assert np.array_equal(ours.values, theirs.values)
+    assert (len(taken), said) == (1, ["in", "pass", "out"] * 2)
+    managed.release()
+    gc.collect()
+    assert taken[0]() is None

@@ -19,6 +19,8 @@ from tests.host.server import WebUI, decode, encode
 
 pytestmark = pytest.mark.usefixtures("webui")
 
+NOT_IN_FORGE = pytest.mark.a1111("it has no tiling (modules_forge/utils.py:24), no hypertile, no passes apart")
+
 
 def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> None:
     samplers = [entry["name"] for entry in webui.get("/sdapi/v1/samplers").json()]
@@ -45,11 +47,14 @@ class TestFeaturesOfSampling:
     @pytest.mark.parametrize(
         "settings",
         [
-            {"tiling": True},
+            pytest.param({"tiling": True}, marks=NOT_IN_FORGE),
             {"subseed": 3, "subseed_strength": 0.4},
             {"override_settings": {"eta_noise_seed_delta": 31337}},
             {"override_settings": {"img2img_color_correction": True}},
-            {"override_settings": {"hypertile_enable_unet": True, "hypertile_max_tile_unet": 64}},
+            pytest.param(
+                {"override_settings": {"hypertile_enable_unet": True, "hypertile_max_tile_unet": 64}},
+                marks=NOT_IN_FORGE,
+            ),
             {"override_settings": {"token_merging_ratio": 0.5}},
             {"cfg_scale": 1.0},
             {"prompt": "a house AND a tree"},
@@ -68,6 +73,7 @@ class TestFeaturesOfSampling:
         assert (channel(webui) == wanted).all()
         assert np.abs(with_it - without).max() > 2, "the feature is not on"
 
+    @NOT_IN_FORGE
     def test_conditional_and_unconditional_apart(self, webui: WebUI, unseen: Image.Image) -> None:
         assert webui.img2img(unseen).status_code == 200
         wanted, calls = channel(webui), webui.records()["unet_calls"]

@@ -17,7 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.host.conftest import DEPTH, PLAIN, Starter
-from tests.host.server import WebUI
+from tests.host.server import Forge, WebUI
 
 PATIENCE = 90.0
 
@@ -164,12 +164,15 @@ class TestLifeCycle:
         assert own.post("/sdapi/v1/txt2img", prompt="a", steps=1).status_code == 422
         own.remove_extension()
         assert compared(self.reload(browser, own)) == without
-        assert own.img2img(photograph).status_code == 200
-        assert own.records()["vae_encodes"] == 2
+        if isinstance(own, Forge):  # nine channels to a UNet of five
+            assert own.img2img(photograph).status_code == 500
+        else:
+            assert own.img2img(photograph).status_code == 200
+            assert own.records()["vae_encodes"] == 2
         assert own.post("/sdapi/v1/txt2img", prompt="a", steps=1).status_code == 500
 
 
 def compared(state: dict[str, Any]) -> dict[str, Any]:
     """What must not change: all but what is a measurement or belongs to the checkpoint in memory."""
-    volatile = ("rss", "models", "depth_class", "depth_dtypes", "generation")
+    volatile = ("rss", "models", "depth_class", "depth_dtypes", "depth_networks", "generation")
     return {name: value for name, value in state.items() if name not in volatile}

@@ -173,8 +173,15 @@ class Page:
         return Answer(*self.driver.execute_async_script(_ANSWER, name, value))
 
     def complaints(self) -> list[str]:
-        """What the console holds against the page, but for what gradio itself asks of the outside, which is blocked."""
+        """What the console holds against the page, but for what gradio says of itself.
+
+        It asks for fonts outside, which are blocked; gradio 4 says the rest of Forge's page without this extension too.
+        """
         entries: list[dict[str, Any]] = self.driver.get_log("browser")
         ours = [str(entry["message"]) for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
         outside = ("https://fonts.googleapis.com", "https://cdnjs.cloudflare.com")
-        return [text for text in ours if not any(address in text for address in outside)]
+        gradio_4 = (
+            "Attempted to select a non-interactive or hidden tab.",
+            "Too many arguments provided for the endpoint.",
+        )
+        return [text for text in ours if not any(words in text for words in (*outside, *gradio_4))]
