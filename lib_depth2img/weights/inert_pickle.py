@@ -71,10 +71,11 @@ class Entries(dict[Any, Any]):
 
     def __init__(self, *given: Any) -> None:
         super().__init__()
+        put = super().__setitem__
         # OrderedDict([(key, value), …]) and Counter({key: value}); defaultdict's factory is a bare name and is dropped.
         for pairs in given:
             for key, value in pairs.items() if isinstance(pairs, dict) else () if isinstance(pairs, Global) else pairs:
-                self[key] = value
+                put(_hashable(key), value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         super().__setitem__(_hashable(key), value)

@@ -288,6 +288,13 @@ def test_a_server_busy_for_a_while_is_asked_again(hub, catalogued, body, tmp_pat
     assert install(catalogued(), tmp_path).read_bytes() == body
 
 
+def test_a_server_that_is_not_there_is_named(hub, catalogued, tmp_path):
+    gone = Hub()
+    gone.close()
+    with pytest.raises(InstallError, match=rf"ConnectionError from {gone.url.removeprefix('http://')} \(4 times"):
+        install(catalogued(UrlSource(f"{gone.url}/model.ckpt")), tmp_path)
+
+
 def test_a_server_that_stays_down_is_given_up(hub, catalogued, body, tmp_path):
     hub.serve("some/repo", "model.ckpt", Served(body, statuses=[500] * 50))
     with pytest.raises(InstallError, match="HTTP 500"):
@@ -296,7 +303,7 @@ def test_a_server_that_stays_down_is_given_up(hub, catalogued, body, tmp_path):
 
 
 def test_a_server_that_stalls_is_left_and_what_it_sent_is_kept(hub, catalogued, body, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 1.0)
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     hub.serve("slow/repo", "model.ckpt", Served(body, stall_after=1_048_576))
     hub.serve("good/repo", "model.ckpt", Served(body))
