@@ -1,4 +1,4 @@
-"""Networks out of their weights: built without any, which then take the place of what is missing."""
+"""Networks are built without weights, given those of a file, and cast to the precision they compute in."""
 
 from __future__ import annotations
 
