@@ -1,5 +1,6 @@
 """``depth2img`` or ``python -m lib_depth2img``: the command line of the library."""
 
+import os
 import sys
 
 __all__ = ["run"]
@@ -7,6 +8,9 @@ __all__ = ["run"]
 
 def run() -> int:
     """Run the command line; a Python that lacks a package is most likely the wrong one, and one line says so."""
+    # torch's threads wait for one another by spinning, thousands of times a second. Where another program has one of
+    # the cores, they spin away the time of those they wait for. OpenMP reads this when torch is imported, later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A file's name may be no text, and a console of Windows may know few letters: neither is worth a traceback.

@@ -48,6 +48,8 @@ ONLY_IN = {
     "modules_forge": "webui.hosts.",
     "gradio": "webui.ui.",
     "fastapi": "webui.api",
+    "ldm": "webui.",
+    "diffusers": "standalone.",
 }
 
 

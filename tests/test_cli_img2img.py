@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lib_depth2img.__main__ import run
 from lib_depth2img.cli import main
 from lib_depth2img.standalone import loading
 
@@ -46,6 +47,17 @@ def test_a_checkpoint_that_is_not_there_is_told_how_to_come_by(tmp_path, capsys)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: There is no checkpoint at {tmp_path / 'none.ckpt'}.")
     assert "lib_depth2img install --to" in line
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_do_not_spin_unless_they_are_told_to(before, after, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["depth2img", "--version"])
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    with pytest.raises(SystemExit):
+        run()
+    assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 def test_a_file_name_that_is_no_text_is_printed(tmp_path):

@@ -18,7 +18,7 @@ from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.standalone.agreement import rank_correlation
 from lib_depth2img.standalone.generate import estimate_depth, generate
 from lib_depth2img.standalone.loading import load_model
-from lib_depth2img.standalone.settings import Settings
+from lib_depth2img.standalone.parameters import Parameters
 
 from .data import draw_sample
 from .render import render
@@ -109,9 +109,9 @@ def measure(model: Any, scenes: list[Unseen], *, size: int, steps: int, cfg_scal
     flat = DepthMap.from_array(np.zeros((8, 8), np.float32))
     for index, unseen in enumerate(scenes):
         other = scenes[(index + 1) % len(scenes)]
-        settings = Settings(prompt=unseen.prompt, size=(size, size), denoising_strength=1.0, steps=steps,
-                            cfg_scale=cfg_scale, seed=index)  # fmt: skip
-        (with_depth,), (without,) = (generate(model, GREY, depth, settings) for depth in (unseen.depth_map, flat))
+        parameters = Parameters(prompt=unseen.prompt, size=(size, size), denoising_strength=1.0, steps=steps,
+                                cfg_scale=cfg_scale, seed=index)  # fmt: skip
+        (with_depth,), (without,) = (generate(model, GREY, depth, parameters) for depth in (unseen.depth_map, flat))
         with_depth, without = (picture.resize((256, 256)) for picture in (with_depth, without))
         found["depth"].append(depth_agreement(model, with_depth, unseen.nearness))
         found["flat"].append(depth_agreement(model, without, unseen.nearness))

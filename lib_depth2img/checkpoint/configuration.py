@@ -7,7 +7,7 @@ from typing import Any
 
 from ..replacing import replacing
 
-__all__ = ["PAIR_YAML", "beside", "describes_depth_model", "pair_yaml", "write_beside"]
+__all__ = ["PAIR_YAML", "beside", "describes_depth_model", "pair_yaml", "read_yaml", "write_beside"]
 
 PAIR_YAML = Path(__file__).with_name("v2-midas-inference.yaml")
 
@@ -45,7 +45,7 @@ def describes_depth_model(yaml: Path, context_dim: int | None = None, midas: str
     context_dim: the width of cross-attention that it must have. midas: the preset whose weights are in the checkpoint,
     which would not load into a depth stage of another one. None leaves either open.
     """
-    model = _at(_load(yaml), "model")
+    model = _at(read_yaml(yaml), "model")
     unet = _at(model, "params", "unet_config", "params")
     stage = _at(model, "params", "depth_stage_config")
     if not str(_at(model, "target")).endswith("LatentDepth2ImageDiffusion") or _at(unet, "in_channels") != 5:
@@ -56,7 +56,8 @@ def describes_depth_model(yaml: Path, context_dim: int | None = None, midas: str
     return midas is None or not stabilitys or _at(stage, "params", "model_type") == midas
 
 
-def _load(yaml: Path) -> Any:
+def read_yaml(yaml: Path) -> Any:
+    """A yaml's plain containers, as data; None where it cannot be read, or is no model's: too large, no yaml."""
     from omegaconf import OmegaConf
 
     try:

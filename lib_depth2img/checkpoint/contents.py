@@ -15,6 +15,7 @@ __all__ = [
     "EMA",
     "INPUT_CONVOLUTION",
     "MIDAS",
+    "TEXT",
     "UNET",
     "VAE",
     "Contents",
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
+TEXT = "cond_stage_model.model."
 EMA = "model_ema."
 MIDAS = "depth_model.model."
 INPUT_CONVOLUTION = UNET + "input_blocks.0.0.weight"
@@ -36,7 +38,7 @@ CROSS_ATTENTION = UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weigh
 LATER_CROSS_ATTENTION = UNET + "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
 
 TEXT_ENCODERS = {
-    "OpenCLIP": "cond_stage_model.model.transformer.resblocks.",
+    "OpenCLIP": f"{TEXT}transformer.resblocks.",
     "CLIP": "cond_stage_model.transformer.",
     "OpenCLIP (SDXL)": "conditioner.embedders.1.model.transformer.resblocks.",
     "OpenCLIP (SD2 turbo)": "conditioner.embedders.0.model.transformer.resblocks.",

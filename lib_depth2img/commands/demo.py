@@ -33,16 +33,18 @@ def run(arguments: argparse.Namespace) -> int:
     from ..standalone.contact_sheet import contact_sheet, stacked
     from ..standalone.generate import estimate_depth
     from ..standalone.loading import load_model
-    from ..standalone.settings import Settings
+    from ..standalone.parameters import Parameters
 
     model = load_model(SMALL_CHECKPOINT)
     side = 8 * model.image_size
     sheets = []
     for name, prompt in _PICTURES:
         picture = read_picture(_ASSETS / name)
-        settings = Settings(prompt=prompt, size=(side, side), steps=arguments.steps, cfg_scale=3.0, seed=arguments.seed)
+        parameters = Parameters(
+            prompt=prompt, size=(side, side), steps=arguments.steps, cfg_scale=3.0, seed=arguments.seed
+        )
         with ProgressBar() as bar:
-            sheet = contact_sheet(model, picture, estimate_depth(model, picture), settings, progress=bar.show)
+            sheet = contact_sheet(model, picture, estimate_depth(model, picture), parameters, progress=bar.show)
         for row in sheet.rows:
             print(f"{name}, {row}")
         sheets.append(sheet.image)

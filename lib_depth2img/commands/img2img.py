@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
-import os
+import math
+import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..console import ProgressBar
+from ..console import ProgressBar, say
 from ..errors import CheckpointError, PictureError, RequestError
+from ..replacing import replacing
+from ..standalone.parameters import SIZE_STEP, Parameters
+from ..standalone.samplers import DEFAULT_SAMPLER, SAMPLERS
 from .depth import add_adjustments, adjustments_of, refuse_overwriting
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..depth.depth_map import DepthMap
+    from ..standalone.loading import Model
 
 __all__ = ["add_parser", "write_picture"]
 
@@ -29,6 +36,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.png")
     parser.add_argument("--negative-prompt", default="")
     parser.add_argument("--checkpoint", type=Path, help="default: the small model that comes along")
+    parser.add_argument(
+        "--lora", type=_lora, action="append", default=[], metavar="FILE[:WEIGHT]", help="may be given several times"
+    )
     _add_inputs(parser)
     _add_sampling(parser)
     _add_machine(parser)
@@ -46,8 +56,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--denoising-strength", type=float, default=0.75)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--sampler", choices=tuple(SAMPLERS), default=DEFAULT_SAMPLER, help="default %(default)s")
     parser.add_argument("--cfg-scale", type=float, default=None, help="default: 7, and 3 for the small checkpoint")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s; -1: a random one, which is printed")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--width", type=int, help="default: the checkpoint's own size, in the picture's shape")
     parser.add_argument("--height", type=int)
@@ -56,7 +67,25 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1, mps")
-    parser.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="half precision takes half the memory; float16 is for GPUs; default %(default)s",
+    )
+    parser.add_argument(
+        "--offload", action="store_true", help="of the parts of the model only one at a time on the GPU"
+    )
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    """A file and its weight. What is behind the last colon is no weight in C:\\x.safetensors, nor in a file's name."""
+    name, colon, weight = text.rpartition(":")
+    if colon and not Path(text).is_file():
+        with contextlib.suppress(ValueError):
+            if math.isfinite(float(weight)):
+                return Path(name), float(weight)
+    return Path(text), 1.0
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     _picture_format(arguments.output)
     given = [arguments.picture, arguments.depth_map, arguments.mask]
-    count = 1 if arguments.contact_sheet else min(arguments.batch_size, 64)  # more is refused by Settings, later
+    count = 1 if arguments.contact_sheet else min(arguments.batch_size, 64)  # more is refused by Parameters, later
     refuse_overwriting(_paths(arguments.output, count), [path for path in given if path is not None])
     picture = read_picture(arguments.picture)
     adjustments = adjustments_of(arguments)
@@ -75,22 +104,22 @@ def run(arguments: argparse.Namespace) -> int:
         depth_map = read_depth_map(arguments.depth_map, meaning="distance" if arguments.distance else "nearness")
     mask = None if arguments.mask is None else read_picture(arguments.mask).convert("L")
     model = _load(arguments)
-    settings = _settings(arguments, picture, model)
+    parameters = _parameters(arguments, picture, model)
     if depth_map is None:
-        depth_map = estimate_depth(model, picture, device=arguments.device)
-    make = functools.partial(generate, mask=mask, adjustments=adjustments, precision=arguments.precision)
+        depth_map = estimate_depth(model, picture)
+    make = functools.partial(generate, mask=mask, adjustments=adjustments)
     if arguments.contact_sheet:
-        return _write_sheet(arguments, model, picture, depth_map, settings, make)
+        return _write_sheet(arguments, model, picture, depth_map, parameters, make)
     with ProgressBar() as bar:
-        results = make(model, picture, depth_map, settings, progress=bar.show)
+        results = make(model, picture, depth_map, parameters, progress=bar.show)
     for path, result in zip(_paths(arguments.output, len(results)), results, strict=True):
         write_picture(result, path)
     return 0
 
 
-def _load(arguments: argparse.Namespace) -> Any:
+def _load(arguments: argparse.Namespace) -> Model:
     from ..checkpoint.small_model import SMALL_CHECKPOINT
-    from ..devices import autocast, checked_device
+    from ..devices import checked_device, checked_precision
     from ..standalone.loading import load_model
 
     checkpoint = arguments.checkpoint or SMALL_CHECKPOINT
@@ -99,38 +128,54 @@ def _load(arguments: argparse.Namespace) -> Any:
             f"There is no checkpoint at {checkpoint}. --checkpoint takes a depth model, as 512-depth-ema.ckpt; "
             "python -m lib_depth2img install --to models/Stable-diffusion brings it."
         )
+    for path, _ in arguments.lora:
+        if not path.is_file():
+            raise CheckpointError(f"There is no LoRA at {path}; --lora takes FILE or FILE:WEIGHT.")
     device = checked_device(arguments.device)
-    autocast(device, arguments.precision)  # refuses now rather than after the gigabytes were read
-    print(f"loading {checkpoint.name}", file=sys.stderr)  # gigabytes, before there is a bar to look at
-    return load_model(checkpoint, device=device)
+    checked_precision(arguments.precision, device)  # refuses now rather than after the gigabytes were read
+    if arguments.offload and device.type == "cpu":
+        say("--offload changes nothing on a CPU", to=sys.stderr)
+    say(f"loading {checkpoint.name}", to=sys.stderr)  # gigabytes, before there is a bar to look at
+    return load_model(
+        checkpoint, device=device, precision=arguments.precision, offload=arguments.offload, loras=arguments.lora
+    )
 
 
-def _settings(arguments: argparse.Namespace, picture: Image.Image, model: Any) -> Any:
+def _parameters(arguments: argparse.Namespace, picture: Image.Image, model: Model) -> Parameters:
     from ..standalone.pictures import default_size
-    from ..standalone.settings import SIZE_STEP, Settings
 
     width, height = default_size(picture, short_side=8 * model.image_size, step=SIZE_STEP)
     small = model.image_size < 64
-    return Settings(
+    seed = arguments.seed
+    if seed == -1:
+        seed = secrets.randbelow(2**32)
+        say(f"seed {seed}", to=sys.stderr)
+    return Parameters(
         prompt=arguments.prompt,
         negative_prompt=arguments.negative_prompt,
         size=(arguments.width or width, arguments.height or height),
         denoising_strength=arguments.denoising_strength,
         steps=arguments.steps,
+        sampler=arguments.sampler,
         cfg_scale=arguments.cfg_scale if arguments.cfg_scale is not None else (3.0 if small else 7.0),
-        seed=arguments.seed,
+        seed=seed,
         batch_size=arguments.batch_size,
         from_noise=arguments.from_noise,
     )
 
 
 def _write_sheet(
-    arguments: argparse.Namespace, model: Any, picture: Image.Image, depth_map: DepthMap, settings: Any, make: Any
+    arguments: argparse.Namespace,
+    model: Model,
+    picture: Image.Image,
+    depth_map: DepthMap,
+    parameters: Parameters,
+    make: Callable[..., list[Image.Image]],
 ) -> int:
     from ..standalone.contact_sheet import contact_sheet
 
     with ProgressBar() as bar:
-        sheet = contact_sheet(model, picture, depth_map, settings, run=make, progress=bar.show)
+        sheet = contact_sheet(model, picture, depth_map, parameters, run=make, progress=bar.show)
     write_picture(sheet.image, arguments.output)
     for row in sheet.rows:
         print(row)
@@ -151,14 +196,10 @@ def write_picture(image: Image.Image, path: Path) -> None:
         PictureError: the file cannot be written.
     """
     kind = _picture_format(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            image.save(beside, format=kind)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with replacing(path) as part:
+            image.save(part, format=kind)
     except OSError as error:
         raise PictureError(f"{path} cannot be written: {error.strerror or error}.") from error
     print(path)

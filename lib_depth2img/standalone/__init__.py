@@ -1,1 +1,1 @@
-"""Text and a picture to a picture without the WebUI: Stability's `ldm`, with this library's depth."""
+"""Text and a picture to a picture without the WebUI: diffusers, with this library's depth."""

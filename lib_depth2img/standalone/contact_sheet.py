@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +15,13 @@ from ..progress import Listener, Progress
 from . import pictures
 from .agreement import rank_correlation
 from .generate import estimate_depth, generate
+from .packages import importing
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .settings import Settings
+    from .loading import Model
+    from .parameters import Parameters
 
 __all__ = ["STRENGTHS", "Row", "Sheet", "contact_sheet", "stacked"]
 
@@ -55,36 +57,41 @@ class Sheet:
 
 
 def contact_sheet(
-    model: Any,
+    model: Model,
     picture: Image.Image,
     depth_map: DepthMap,
-    settings: Settings,
+    parameters: Parameters,
     *,
     run: Callable[..., list[Image.Image]] = generate,
     progress: Listener | None = None,
 ) -> Sheet:
     """Results for ``STRENGTHS``: a row on a flat map, which is plain img2img, and a row on ``depth_map``.
 
-    ``settings.denoising_strength`` and ``batch_size`` are not looked at. ``run``: `generate`, or something that takes
+    ``parameters.denoising_strength`` and ``batch_size`` are not looked at. ``run``: `generate`, or something that takes
     the same arguments (with adjustments or a mask already in it).
+
+    Raises:
+        CheckpointError: there is no scipy, or the checkpoint brought no depth stage.
     """
-    device = model.betas.device
-    shown = pictures.placed(picture, settings.size)
-    before = estimate_depth(model, shown, device=device).values
+    with importing("scipy"):  # before the work rather than after it
+        import scipy.stats  # noqa: F401
+
+    shown = pictures.crop_and_resize(picture, parameters.size)
+    before = estimate_depth(model, shown).values
     flat = DepthMap.from_array(np.zeros((8, 8), np.float32))
     rows = []
     total, done = 2 * len(STRENGTHS), 0
     for title, depth in (("img2img, no depth", flat), ("depth-to-image", depth_map)):
         results = []
         for strength in STRENGTHS:
-            one = dataclasses.replace(settings, denoising_strength=strength, batch_size=1)
+            one = dataclasses.replace(parameters, denoising_strength=strength, batch_size=1)
             results += run(model, picture, depth, one)
             done += 1
             if progress is not None:
                 progress(Progress("sampling", "", done, total, unit="picture"))
-        after = [estimate_depth(model, result, device=device).values for result in results]
+        after = [estimate_depth(model, result).values for result in results]
         rows.append(Row(title, results, [rank_correlation(before, values) for values in after]))
-    return Sheet(_drawn(shown, _as_picture(depth_map, settings.size, picture), rows, settings.prompt), rows)
+    return Sheet(_drawn(shown, _as_picture(depth_map, parameters.size, picture), rows, parameters.prompt), rows)
 
 
 def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
@@ -103,7 +110,7 @@ def _as_picture(depth_map: DepthMap, size: tuple[int, int], picture: Image.Image
     from PIL import Image
 
     grey = Image.fromarray(colorize(depth_map, "grey"))
-    return pictures.placed(grey.resize(picture.size, Image.Resampling.BICUBIC), size)
+    return pictures.crop_and_resize(grey.resize(picture.size, Image.Resampling.BICUBIC), size)
 
 
 def _drawn(shown: Image.Image, depth: Image.Image, rows: Sequence[Row], prompt: str) -> Image.Image:

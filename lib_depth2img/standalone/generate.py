@@ -2,176 +2,114 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..depth.adjust import Adjustments
 from ..depth.conditioning import conditioning
-from ..devices import autocast, out_of_memory_as
+from ..devices import out_of_memory_as, without_autocast
 from ..errors import CheckpointError, RequestError
-from ..estimators.estimator import DepthEstimator
-from ..estimators.network import BorrowedNetwork
-from ..progress import Listener, Progress
+from ..progress import Listener
 from . import pictures
-from .loading import has_depth_stage, quiet
-from .settings import Settings
+from .sampling import Sampling
 
 if TYPE_CHECKING:
-    import torch
     from PIL import Image
+    from torch import Tensor
 
     from ..depth.depth_map import DepthMap
+    from .loading import Model
+    from .parameters import Parameters
 
 __all__ = ["estimate_depth", "generate"]
 
 
-def estimate_depth(model: Any, picture: Image.Image, *, device: str | torch.device = "cpu") -> DepthMap:
+def estimate_depth(model: Model, picture: Image.Image) -> DepthMap:
     """Nearness of the picture by the depth stage that the checkpoint brought.
 
     Raises:
         CheckpointError: the checkpoint brought none.
         EstimatorError: the estimate failed.
     """
-    if not has_depth_stage(model):
+    if model.estimator is None:
         raise CheckpointError(
             "The checkpoint holds no depth_model.*, so it cannot estimate depth. Bring a map with --depth-map, or make "
             "one: python -m lib_depth2img depth."
         )
-    stage = model.depth_model
-    network = BorrowedNetwork(lambda: contextlib.nullcontext(stage), key=id(stage), device=device)
-    return DepthEstimator(stage.preset.name, weights=network).estimate([picture])[0]
+    depth_map = model.estimator.estimate([picture])[0]
+    if model.offload:
+        model.estimator.release()
+    return depth_map
 
 
 def generate(
-    model: Any,
+    model: Model,
     picture: Image.Image,
     depth_map: DepthMap,
-    settings: Settings,
+    parameters: Parameters,
     *,
     mask: Image.Image | None = None,
     adjustments: Adjustments | None = None,
-    precision: str = "float32",
     progress: Listener | None = None,
 ) -> list[Image.Image]:
-    """``settings.batch_size`` pictures of ``settings.size``; number i of them is that of the seed plus i alone.
+    """``parameters.batch_size`` pictures of ``parameters.size``; number i of them is that of the seed plus i alone.
 
     ``mask``: white is painted anew, black stays as it is in the picture; of any size. ``depth_map``: over the whole
-    of ``picture``. ``precision``: what ldm's autocast computes in, a torch dtype's name.
+    of ``picture``.
 
     Raises:
         RequestError: not enough memory for the size and batch.
-        DeviceError: the model's device does not compute in `precision`.
+        CheckpointError: UNet or autoencoder gave numbers that are not finite.
     """
     import torch
 
     if adjustments is not None and not adjustments.is_identity:
         depth_map = depth_map.adjusted(adjustments)
-    depth = conditioning(depth_map, pictures.placement(picture, settings.size), batch_size=settings.batch_size)
-    init = pictures.placed(picture, settings.size)
-    device = model.betas.device
+    init = pictures.crop_and_resize(picture, parameters.size)
+    depth = conditioning(depth_map, pictures.placement(picture, parameters.size)).to(model.device)
     with (
-        out_of_memory_as(functools.partial(_too_large, settings)),
-        quiet(),
+        out_of_memory_as(functools.partial(_too_large, parameters)),
         torch.inference_mode(),
-        autocast(device, precision),
+        without_autocast(model.device),
     ):
-        latent = _encode(model, init, settings)
-        keep = None if mask is None else 1 - pictures.mask_tensor(mask, init.size).to(device)
-        sampled = _Sampling(model, settings, depth.to(device)).run(latent, keep, progress)
-        results = pictures.from_tensor(model.decode_first_stage(sampled))
+        with model.at_work(model.text):
+            texts = [model.text(text) for text in (parameters.prompt, parameters.negative_prompt)]
+        with model.at_work(model.vae):
+            latent = _encoded(model, init)
+        keep = None if mask is None else 1 - pictures.mask_tensor(mask, init.size).to(model.device)
+        sampled = Sampling(model, parameters, depth, *texts).run(latent, keep, progress)
+        with model.at_work(model.vae):
+            results = _decoded(model, sampled)
     return results if mask is None else [_composed(init, result, mask) for result in results]
 
 
-def _too_large(settings: Settings) -> RequestError:
-    width, height = settings.size
+def _too_large(parameters: Parameters) -> RequestError:
+    width, height = parameters.size
     return RequestError(
-        f"Not enough memory for {settings.batch_size} x {width}x{height}. Use a smaller --width and --height, a "
-        "smaller --batch-size, or --device cpu."
+        f"Not enough memory for {parameters.batch_size} x {width}x{height}. Use a smaller --width and --height, a "
+        "smaller --batch-size, --precision float16 (on a CPU bfloat16), --offload, or --device cpu."
     )
 
 
-def _encode(model: Any, init: Image.Image, settings: Settings) -> torch.Tensor:
-    """(B, 4, H/8, W/8): the mode of the encoder, so that the seed decides about the noise alone."""
-    posterior = model.encode_first_stage(pictures.to_tensor(init).to(model.betas.device))
-    latent: torch.Tensor = model.scale_factor * posterior.mode()
-    return latent.float().repeat(settings.batch_size, 1, 1, 1)
+def _encoded(model: Model, init: Image.Image) -> Tensor:
+    """(1, 4, H/8, W/8): the mode of the encoder, so that the seed decides about the noise alone."""
+    latent: Tensor = model.vae.encode(pictures.to_tensor(init).to(model.device)).latent_dist.mode()
+    return latent * model.scale_factor
+
+
+def _decoded(model: Model, latents: Tensor) -> list[Image.Image]:
+    """One picture at a time: together they would need the more memory, and take as long."""
+    results = []
+    for latent in latents:
+        decoded = model.vae.decode(latent[None] / model.scale_factor, return_dict=False)[0]
+        if not bool(decoded.isfinite().all()):
+            raise CheckpointError("The autoencoder gave numbers that are not finite (NaN): the checkpoint is broken.")
+        results += pictures.from_tensor(decoded)
+    return results
 
 
 def _composed(init: Image.Image, result: Image.Image, mask: Image.Image) -> Image.Image:
     """The result where the mask is white, the picture itself where it is black: the VAE's losses stay inside."""
     from PIL import Image
 
-    return Image.composite(result, init, pictures.placed(mask.convert("L"), init.size))
-
-
-@dataclass(frozen=True)
-class _Sampling:
-    """ldm's DDIM sampler with the conditions of one run. ``depth``: (B, 1, h, w) conditioning."""
-
-    model: Any
-    settings: Settings
-    depth: torch.Tensor
-
-    def run(self, latent: torch.Tensor, keep: torch.Tensor | None, progress: Listener | None) -> torch.Tensor:
-        """Noise `latent` (B, 4, h, w) as far as the settings say and denoise it; where `keep` is 1 it comes back."""
-        import torch
-
-        sampler = _sampler(self.model)
-        sampler.make_schedule(ddim_num_steps=self.settings.steps, ddim_eta=0.0, verbose=False)
-        steps = len(sampler.ddim_timesteps) if self._all_steps else self.settings.steps_to_run
-        noise = self._noise(latent)
-        x = latent
-        if self.settings.from_noise:
-            x = noise
-        elif steps:
-            start = torch.full((len(latent),), steps - 1, dtype=torch.long, device=latent.device)
-            x = sampler.stochastic_encode(latent, start, noise=noise)
-        with_prompt, without = self._conditions()
-        for done, index in enumerate(reversed(range(steps)), start=1):
-            t = torch.full((len(x),), int(sampler.ddim_timesteps[index]), dtype=torch.long, device=x.device)
-            if keep is not None:
-                x = self.model.q_sample(latent, t, noise) * keep + x * (1 - keep)
-            x, _ = sampler.p_sample_ddim(
-                x,
-                with_prompt,
-                t,
-                index=index,
-                unconditional_guidance_scale=self.settings.cfg_scale,
-                unconditional_conditioning=without,
-            )
-            if progress is not None:
-                progress(Progress("sampling", "", done, steps, unit="step"))
-        return x if keep is None else latent * keep + x * (1 - keep)
-
-    @property
-    def _all_steps(self) -> bool:
-        """ldm's spacing can give one step more than was asked for; a full run takes that one too."""
-        return self.settings.steps_to_run == self.settings.steps
-
-    def _noise(self, latent: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        seeds = range(self.settings.seed, self.settings.seed + len(latent))
-        draws = [torch.randn(latent.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return torch.stack(draws).to(latent.device)
-
-    def _conditions(self) -> tuple[dict[str, list[torch.Tensor]], dict[str, list[torch.Tensor]]]:
-        count = len(self.depth)
-        texts = (self.settings.prompt, self.settings.negative_prompt)
-        contexts = [self.model.get_learned_conditioning([text] * count) for text in texts]
-        with_prompt, without = ({"c_concat": [self.depth], "c_crossattn": [context]} for context in contexts)
-        return with_prompt, without
-
-
-def _sampler(model: Any) -> Any:
-    """ldm's DDIM sampler, its schedule in float32: part of it is in float64 (ddim.py:45), which MPS does not hold."""
-    import torch
-    from ldm.models.diffusion.ddim import DDIMSampler
-
-    class Float32Sampler(DDIMSampler):
-        def register_buffer(self, name: str, attr: Any) -> None:
-            super().register_buffer(name, attr.float() if isinstance(attr, torch.Tensor) else attr)
-
-    return Float32Sampler(model)
+    return Image.composite(result, init, pictures.crop_and_resize(mask.convert("L"), init.size))

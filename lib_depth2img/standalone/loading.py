@@ -1,136 +1,199 @@
-"""A checkpoint and its yaml to Stability's own model, with this library's depth stage in it."""
+"""A checkpoint and its yaml to a model of diffusers' and open_clip's parts."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import warnings
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint.small_model import register_architecture
+import numpy as np
+
+from ..checkpoint.configuration import beside
+from ..checkpoint.contents import TEXT, UNET, VAE, Contents, contents_of, state_dict_infos
+from ..devices import Precision, checked_device, checked_precision, empty_cache, fast_memory_format
 from ..errors import CheckpointError
-from ..weights.tensor_file import open_tensor_file, state_dict_names
+from ..estimators.estimator import DepthEstimator
+from ..weights.tensor_file import TensorFile, TensorInfo, open_tensor_file
+from .architecture import Part, architecture_of
+from .lora import Change, changes_of
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor, nn
 
-__all__ = ["has_depth_stage", "load_model", "quiet"]
+__all__ = ["Model", "load_model"]
 
-_BUNDLED = Path(__file__).resolve().parent.parent / "checkpoint" / "v2-midas-inference.yaml"
-_FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
-_DEPTH_PREFIX = "depth_model."
-_NEEDED = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
+_SCHEDULE = "alphas_cumprod"
+_SCHEDULE_TOLERANCE = 0.01  # bfloat16 rounds to 0.004
 _SHOWN = 4
 
 
-def load_model(checkpoint: Path, *, device: str | torch.device = "cpu") -> Any:
-    """The ``LatentDepth2ImageDiffusion`` of `checkpoint`, float32, in evaluation mode, on `device`.
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A depth model that is ready to run; see `Architecture` for its parts.
+
+    ``estimator``: of the depth stage that the checkpoint brought, loaded on first use; None without one. ``device``:
+    where the parts work. ``offload``: whether each is there only while it works.
+    """
+
+    unet: Any
+    vae: Any
+    text: Any
+    estimator: DepthEstimator | None
+    betas: np.ndarray
+    prediction_type: str
+    scale_factor: float
+    image_size: int
+    device: torch.device
+    offload: bool
+
+    @contextlib.contextmanager
+    def at_work(self, part: nn.Module) -> Iterator[None]:
+        """In it, ``part`` is on the device."""
+        if not self.offload:
+            yield
+            return
+        part.to(self.device)
+        try:
+            yield
+        finally:
+            part.to("cpu")
+            empty_cache(self.device)
+
+
+def load_model(
+    checkpoint: Path,
+    *,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    offload: bool = False,
+    loras: Sequence[tuple[Path, float]] = (),
+) -> Model:
+    """The depth model of ``checkpoint``, in evaluation mode. Nothing is downloaded.
 
     ``checkpoint``: .safetensors or .ckpt; the yaml of the same name beside it is used, else the one of 512-depth-ema.
-    Its tensors are read one at a time into the model, so a full-size one needs little more memory than its weights.
-    ``has_depth_stage`` of the model says whether it brought an estimator. Nothing is downloaded.
+    Its tensors are read one at a time, so a full-size one needs little more memory than its weights. ``precision``: of
+    the weights of UNet and text encoder, a dtype's name; the autoencoder stays in float32, since in float16 it gives
+    NaN for some pictures. ``offload``: keep the parts in the CPU's memory and bring each to the device for its work;
+    on a CPU it changes nothing. ``loras``: files with weights, added to UNet and text encoder.
 
     Raises:
-        TensorFileError: the file is broken.
-        CheckpointError: no depth-to-image checkpoint, names or shapes that do not fit the yaml, no `ldm` package.
+        DeviceError: no such device, or one that does not compute in ``precision``.
+        TensorFileError: a file is broken.
+        CheckpointError: no depth-to-image checkpoint, names or shapes that do not fit the yaml, numbers that are not
+            finite, a LoRA that does not fit, a package that is missing.
     """
     import torch
 
+    device = checked_device(device)
+    dtype = getattr(torch, checked_precision(precision, device))
+    offload = offload and device.type != "cpu"
+    home = torch.device("cpu") if offload else device
     with open_tensor_file(checkpoint) as file:
-        names = state_dict_names(file)
-        _check_kind(checkpoint, names, {name: tuple(file[entry].shape) for name, entry in names.items()})
-        model = _instantiate(_configuration(checkpoint))
-        wanted = dict(model.state_dict(keep_vars=True))
-        _check_names(checkpoint, names, wanted)
-        with torch.no_grad():
-            for name, entry in names.items():
-                if name in wanted:
-                    _copy(checkpoint, name, file.read(entry), wanted[name])
-    model.has_depth_stage = any(name.startswith(_DEPTH_PREFIX) for name in names)
-    model.cond_stage_model.device = device
-    return model.eval().requires_grad_(False).to(device)
+        infos = state_dict_infos(file)
+        contents = contents_of(infos)
+        _check_kind(checkpoint, contents, infos)
+        architecture = architecture_of(checkpoint)
+        parts = (architecture.unet, architecture.vae, architecture.text)
+        _check_fit(checkpoint, parts, infos)
+        _check_schedule(file, infos, architecture.betas)
+        changes = changes_of(loras, architecture)
+        for part in parts:
+            kept_in = torch.float32 if part is architecture.vae else dtype
+            _fill(part, functools.partial(_read, file, infos, changes), home, kept_in)
+    estimator = None
+    if contents.midas is not None:
+        estimator = DepthEstimator(contents.midas, weights=checkpoint, device=device, precision=precision)
+    return Model(
+        unet=architecture.unet.module,
+        vae=architecture.vae.module,
+        text=architecture.text.module,
+        estimator=estimator,
+        betas=architecture.betas,
+        prediction_type=architecture.prediction_type,
+        scale_factor=architecture.scale_factor,
+        image_size=architecture.image_size,
+        device=device,
+        offload=offload,
+    )
 
 
-def has_depth_stage(model: Any) -> bool:
-    """Whether the checkpoint that `model` came from brought weights for the depth stage."""
-    return bool(model.has_depth_stage)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep back what `ldm` prints, and the warnings of what it imports.
-
-    Those that pass the filter are recorded and let go: Lightning puts filters of its own before this one.
-    """
-    with warnings.catch_warnings(record=True), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _configuration(checkpoint: Path) -> Any:
-    from omegaconf import OmegaConf
-
-    beside = checkpoint.with_suffix(".yaml")
-    config = OmegaConf.load(beside if beside.is_file() else _BUNDLED)
-    try:
-        parameters = config.model.params
-        # Both parts would fetch weights of their own, which the checkpoint replaces right after.
-        parameters.cond_stage_config.params.version = None
-        parameters.depth_stage_config.target = "lib_depth2img.estimators.stage.DepthStage"
-    except AttributeError as error:
-        raise CheckpointError(f"{beside.name} is not the yaml of a depth-to-image model: {error}.") from error
-    return config.model
-
-
-def _instantiate(config: Any) -> Any:
-    try:
-        with quiet():
-            from ldm.util import instantiate_from_config
-    except ImportError as error:
-        raise CheckpointError(
-            f"Stability's ldm package cannot be imported ({error}). Install it: "
-            "pip install --no-deps stable-diffusion-sdkit==2.1.5, with what requirements-dev.txt names."
-        ) from error
-    with quiet():
-        register_architecture()
-        return instantiate_from_config(config)
-
-
-def _check_kind(checkpoint: Path, names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    missing = [prefix for prefix in _NEEDED if not any(name.startswith(prefix) for name in names)]
+def _check_kind(checkpoint: Path, contents: Contents, names: Iterable[str]) -> None:
+    missing = [prefix for prefix in (UNET, VAE, TEXT) if not any(name.startswith(prefix) for name in names)]
     if missing:
         raise CheckpointError(
             f"{checkpoint.name} has nothing under {', '.join(missing)}; expected a whole Stable Diffusion checkpoint, "
             "such as 512-depth-ema.ckpt."
         )
-    channels = shapes.get(_FIRST_CONVOLUTION, (0, 0))[1]
-    if channels != 5:
+    if not contents.is_depth_model:
         raise CheckpointError(
-            f"The UNet of {checkpoint.name} takes {channels} channels; a depth-to-image model takes 5. "
+            f"The UNet of {checkpoint.name} takes {contents.unet_channels} channels; a depth-to-image model takes 5. "
             "Use 512-depth-ema.ckpt or a fine-tune of it."
         )
 
 
-def _check_names(checkpoint: Path, names: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    missing = [name for name in wanted if name.startswith(_NEEDED) and name not in names and not _derived(name)]
+def _check_fit(checkpoint: Path, parts: Iterable[Part], infos: Mapping[str, TensorInfo]) -> None:
+    wanted = {
+        part.names[name]: tuple(weight.shape) for part in parts for name, weight in part.module.named_parameters()
+    }
+    missing = [name for name in wanted if name not in infos]
     if missing:
         shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
         raise CheckpointError(
             f"{checkpoint.name} does not fit its yaml: {len(missing)} tensors are missing ({shown}). "
-            f"Put the yaml it was made with beside it, as {checkpoint.with_suffix('.yaml').name}."
+            f"Put the yaml it was made with beside it, as {beside(checkpoint).name}."
         )
+    for name, shape in wanted.items():
+        found = infos[name].shape
+        if found not in (shape, (*shape, 1, 1)):  # what diffusers has as matrices, ldm has as convolutions of 1x1
+            raise CheckpointError(f"{checkpoint.name} does not fit its yaml: {name} is {found}, expected {shape}.")
 
 
-def _derived(name: str) -> bool:
-    """Buffers that a model makes itself, and that some checkpoints therefore leave out."""
-    return name.endswith(("attn_mask", "num_batches_tracked", "position_ids"))
-
-
-def _copy(checkpoint: Path, name: str, tensor: torch.Tensor, target: torch.Tensor) -> None:
-    if tensor.shape != target.shape:
+def _check_schedule(file: TensorFile, infos: Mapping[str, TensorInfo], betas: np.ndarray) -> None:
+    """Refuse a checkpoint that was made with another noise schedule; one rounded to half precision is none."""
+    if _SCHEDULE not in infos:
+        return
+    found = file.read(infos[_SCHEDULE].name).double().numpy()
+    if found.shape != betas.shape or (abs(found - np.cumprod(1 - betas)) > _SCHEDULE_TOLERANCE).any():
         raise CheckpointError(
-            f"{checkpoint.name} does not fit its yaml: {name} is {tuple(tensor.shape)}, expected {tuple(target.shape)}."
+            f"The noise schedule in {file.path.name} (alphas_cumprod) is not the one that its yaml describes. "
+            "Put the yaml it was made with beside it."
         )
-    target.copy_(tensor)
+
+
+def _fill(part: Part, read: Callable[..., Tensor], device: torch.device, dtype: torch.dtype) -> None:
+    """Put weights into the empty module, one at a time."""
+    import torch
+
+    half = dtype != torch.float32
+    for name, empty in list(part.module.named_parameters()):
+        owner, _, own = name.rpartition(".")
+        weight = read(part.names[name], tuple(empty.shape)).to(device, dtype)
+        weight = (
+            weight.contiguous(memory_format=fast_memory_format(device))
+            if half and weight.ndim == 4
+            else weight.contiguous()
+        )
+        setattr(part.module.get_submodule(owner), own, torch.nn.Parameter(weight, requires_grad=False))
+
+
+def _read(
+    file: TensorFile,
+    infos: Mapping[str, TensorInfo],
+    changes: Mapping[str, Sequence[Change]],
+    name: str,
+    shape: tuple[int, ...],
+) -> Tensor:
+    tensor = file.read(infos[name].name).reshape(shape)
+    for change in changes.get(name, ()):
+        tensor = tensor.float()
+        change.apply(tensor)
+    if not bool(tensor.isfinite().all()):
+        raise CheckpointError(
+            f"{name} of {file.path.name} holds numbers that are not finite (NaN), which would give a black picture. "
+            "The file, or a LoRA, is damaged: get it again from its source."
+        )
+    return tensor

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..depth.geometry import LATENT_FACTOR, ResizeMode, place
+from ..depth.geometry import LATENT_FACTOR, Placement, ResizeMode, place
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from ..depth.geometry import Placement
-
-__all__ = ["default_size", "from_tensor", "mask_tensor", "placed", "placement", "to_tensor"]
+__all__ = ["crop_and_resize", "default_size", "from_tensor", "mask_tensor", "placement", "to_tensor"]
 
 
 def default_size(picture: Image.Image, *, short_side: int, step: int) -> tuple[int, int]:
@@ -25,24 +23,19 @@ def default_size(picture: Image.Image, *, short_side: int, step: int) -> tuple[i
 
 
 def placement(picture: Image.Image, size: tuple[int, int]) -> Placement:
-    """Crop and resize: the same rule for the picture (`placed`) and for its depth map."""
+    """How a picture, and its depth map with it, lies in a result of `size` (width, height): crop and resize."""
     return place(picture.size, size, resize_mode=ResizeMode.CROP_AND_RESIZE)
 
 
-def placed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture filling `size`, what is too much cut off evenly: the host's "crop and resize" (modules/images.py)."""
+def crop_and_resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture drawn as `placement` says."""
     from PIL import Image
 
-    width, height = size
-    wider = width / height > picture.width / picture.height
-    resized = (
-        width if wider else picture.width * height // picture.height,
-        picture.height * width // picture.width if wider else height,
-    )
-    canvas = Image.new(picture.mode, size)
-    corner = (width // 2 - resized[0] // 2, height // 2 - resized[1] // 2)
-    canvas.paste(picture.resize(resized, Image.Resampling.LANCZOS), corner)
-    return canvas
+    lies = placement(picture, size)
+    left, top = lies.x.offset, lies.y.offset
+    right, bottom = left + lies.x.scale * size[0], top + lies.y.scale * size[1]
+    box = (max(left, 0.0), max(top, 0.0), min(right, picture.width), min(bottom, picture.height))
+    return picture.resize(size, Image.Resampling.LANCZOS, box=box)
 
 
 def to_tensor(picture: Image.Image) -> torch.Tensor:
@@ -57,7 +50,7 @@ def mask_tensor(mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
     """(1, 1, H/8, W/8) float32 in [0, 1] for a result of `size` (W, H): 1 where the picture is painted anew."""
     import torch
 
-    array = np.asarray(placed(mask.convert("L"), size), dtype=np.float32) / 255.0
+    array = np.asarray(crop_and_resize(mask.convert("L"), size), dtype=np.float32) / 255.0
     return torch.nn.functional.avg_pool2d(torch.from_numpy(array)[None, None], LATENT_FACTOR)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 with warnings.catch_warnings():  # ldm, timm and open_clip warn on import about one another
     warnings.simplefilter("ignore")
@@ -15,7 +20,7 @@ with warnings.catch_warnings():  # ldm, timm and open_clip warn on import about 
 
 from lib_depth2img.checkpoint.small_model import SMALL_CONFIG
 from lib_depth2img.estimators.networks.small import SmallDepthNet
-from lib_depth2img.standalone.loading import load_model
+from lib_depth2img.standalone.loading import Model, load_model
 from training.export import PREFIXES, export
 from training.measure import Unseen, unseen_scenes
 
@@ -42,8 +47,28 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model(checkpoint: Path):
+def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint: Path) -> Model:
     return load_model(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def ldms(checkpoint: Path, tensors: dict[str, torch.Tensor]) -> Any:
+    """Stability's own model with the weights of ``checkpoint``."""
+    config = OmegaConf.load(checkpoint.with_suffix(".yaml")).model
+    with warnings.catch_warnings(record=True), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        from ldm.util import instantiate_from_config
+
+        built = instantiate_from_config(config)
+    missing, unexpected = built.load_state_dict(tensors, strict=False)
+    assert not unexpected
+    assert not [name for name in missing if name.startswith(("model.", "first_stage_model."))]
+    return built.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")

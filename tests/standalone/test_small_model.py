@@ -17,8 +17,8 @@ from lib_depth2img.cli import main
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.standalone.generate import generate
 from lib_depth2img.standalone.loading import load_model
+from lib_depth2img.standalone.parameters import Parameters
 from lib_depth2img.standalone.pictures import from_tensor, to_tensor
-from lib_depth2img.standalone.settings import Settings
 from lib_depth2img.weights.tensor_file import open_tensor_file
 from training.measure import (
     GREY,
@@ -34,9 +34,9 @@ COUNT = 50
 FLAT = DepthMap.from_array(np.zeros((8, 8), np.float32))
 
 
-def _settings(prompt: str, seed: int, **others: object) -> Settings:
+def _parameters(prompt: str, seed: int, **others: object) -> Parameters:
     values = {"denoising_strength": 1.0, "steps": 12, "cfg_scale": 3.0, "size": (256, 256), **others}
-    return Settings(prompt=prompt, seed=seed, **values)
+    return Parameters(prompt=prompt, seed=seed, **values)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ class Result:
 def results(model) -> list[Result]:
     found = []
     for index, scene in enumerate(unseen_scenes(COUNT, SEED)):
-        settings = _settings(scene.prompt, index)
-        made = (generate(model, GREY, depth_map, settings)[0] for depth_map in (scene.depth_map, FLAT))
+        parameters = _parameters(scene.prompt, index)
+        made = (generate(model, GREY, depth_map, parameters)[0] for depth_map in (scene.depth_map, FLAT))
         found.append(Result(scene, *made))
     return found
 
@@ -116,7 +116,7 @@ def repainted(model) -> tuple[Unseen, Image.Image, Image.Image]:
     """A scene with a blue tower, its mask, and the tower painted anew in red."""
     scene = next(s for s in unseen_scenes(200, seed=88) if s.look.subject == "tower" and s.look.colour == "blue")
     mask = Image.fromarray(scene.subject.astype(np.uint8) * 255)
-    (result,) = generate(model, scene.picture, scene.depth_map, _settings("a red tower", 3), mask=mask)
+    (result,) = generate(model, scene.picture, scene.depth_map, _parameters("a red tower", 3), mask=mask)
     return scene, mask, result
 
 
@@ -124,8 +124,8 @@ def test_inpainting_keeps_what_is_not_masked(model, repainted) -> None:
     scene, _, result = repainted
     around = ~scene.subject
     before, after = (np.asarray(picture, float)[around] for picture in (scene.picture, result))
-    latent = model.encode_first_stage(to_tensor(scene.picture)).mode()
-    round_trip = np.asarray(from_tensor(model.decode_first_stage(latent * model.scale_factor))[0], float)[around]
+    latent = model.vae.encode(to_tensor(scene.picture)).latent_dist.mode()
+    round_trip = np.asarray(from_tensor(model.vae.decode(latent).sample)[0], float)[around]
     assert np.abs(after - before).mean() < np.abs(round_trip - before).mean()
 
 
@@ -136,7 +136,7 @@ def test_inpainting_gives_the_masked_object_the_prompts_colour_and_the_depths_sh
 
 
 def test_it_is_usable_at_twice_the_size(model, unseen) -> None:
-    (result,) = generate(model, GREY, unseen.depth_map, _settings(unseen.prompt, 1, size=(512, 512)))
+    (result,) = generate(model, GREY, unseen.depth_map, _parameters(unseen.prompt, 1, size=(512, 512)))
     assert result.size == (512, 512)
     assert depth_agreement(model, result, unseen.nearness) >= 0.8
 

@@ -18,7 +18,7 @@ with warnings.catch_warnings():  # ldm, timm and open_clip warn on import about 
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.standalone.generate import estimate_depth, generate
 from lib_depth2img.standalone.loading import load_model
-from lib_depth2img.standalone.settings import Settings as RunSettings
+from lib_depth2img.standalone.parameters import Parameters
 from training.data import generate as generate_data
 from training.export import PREFIXES, export
 from training.loop import Settings, train
@@ -94,8 +94,8 @@ def test_the_exported_checkpoint_is_loaded_and_makes_a_picture(runs: Path) -> No
     model = load_model(out)
     picture = Image.new("RGB", (64, 64), (90, 120, 30))
     depth = estimate_depth(model, picture)
-    settings = RunSettings(prompt="a red ball", size=(64, 64), steps=2)
-    (result,) = generate(model, picture, DepthMap.from_array(depth.values), settings)
+    parameters = Parameters(prompt="a red ball", size=(64, 64), steps=2)
+    (result,) = generate(model, picture, DepthMap.from_array(depth.values), parameters)
     assert result.size == (64, 64)
 
 

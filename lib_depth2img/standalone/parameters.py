@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from ..depth.adjust import Range
 from ..errors import RequestError
+from .samplers import DEFAULT_SAMPLER, SAMPLERS
 
-__all__ = ["SIZE_STEP", "Settings"]
+__all__ = ["SIZE_STEP", "Parameters"]
 
 SIZE_STEP = 64
 """Width and height are multiples of this: 8 for the latent, and 8 again for the levels of Stable Diffusion's UNet."""
@@ -22,14 +23,14 @@ _RANGES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Parameters:
     """Prompt, size and sampling of one run; the names are the host's.
 
-    ``size``: (width, height) of the result. ``from_noise``: start from noise alone, with nothing of the picture's
-    colours in it; then every step is run, whatever the denoising strength.
+    ``size``: (width, height) of the result. ``sampler``: one of ``SAMPLERS``. ``from_noise``: start from noise alone,
+    with nothing of the picture's colours in it; then every step is run, whatever the denoising strength.
 
     Raises:
-        RequestError: a number out of range, or a size that is no multiple of ``SIZE_STEP``.
+        RequestError: a number out of range, an unknown sampler, or a size that is no multiple of ``SIZE_STEP``.
     """
 
     prompt: str
@@ -37,6 +38,7 @@ class Settings:
     negative_prompt: str = ""
     denoising_strength: float = 0.75
     steps: int = 30
+    sampler: str = DEFAULT_SAMPLER
     cfg_scale: float = 4.0
     seed: int = 0
     batch_size: int = 1
@@ -45,12 +47,22 @@ class Settings:
     def __post_init__(self) -> None:
         for name, allowed in _RANGES.items():
             allowed.checked(name, getattr(self, name))
+        if self.sampler not in SAMPLERS:
+            raise RequestError(f"The sampler is {self.sampler!r}; expected one of {', '.join(SAMPLERS)}.")
         for name, length in zip(("width", "height"), self.size, strict=True):
             if length < SIZE_STEP or length % SIZE_STEP:
                 nearest = max(round(length / SIZE_STEP), 1) * SIZE_STEP
                 raise RequestError(f"{name}: got {length}, expected a multiple of {SIZE_STEP}; {nearest} would do.")
 
     @property
+    def _strength(self) -> float:
+        return 1.0 if self.from_noise else self.denoising_strength
+
+    @property
     def steps_to_run(self) -> int:
-        """How many of ``steps`` are run: all from noise, else the part that the denoising strength asks for."""
-        return self.steps if self.from_noise else min(int(self.denoising_strength * self.steps + 1e-6), self.steps)
+        """How many of ``steps`` are run: the denoising strength's part of them, at least one; none at strength 0."""
+        return max(int(self._strength * self.steps + 1e-6), 1) if self._strength > 0 else 0
+
+    def noised(self, training_steps: int) -> int:
+        """As how many of so many training steps the picture is noised at the start; depends on the strength alone."""
+        return max(round(self._strength * training_steps), 1)

@@ -1,0 +1,93 @@
+"""From noise, or a noised latent, to a latent: the loop around a scheduler, with guidance and a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CheckpointError
+from ..progress import Listener, Progress
+from .samplers import DRAWING, scheduler
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .loading import Model
+    from .parameters import Parameters
+
+__all__ = ["Sampling"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What one run holds still. ``depth``: (1, 1, h, w) conditioning. ``prompt``, ``negative``: (1, tokens, width)."""
+
+    model: Model
+    parameters: Parameters
+    depth: Tensor
+    prompt: Tensor
+    negative: Tensor
+
+    def run(self, latent: Tensor, keep: Tensor | None, progress: Listener | None) -> Tensor:
+        """Noise ``latent`` (1, 4, h, w) as far as the parameters say, denoise it: (B, 4, h, w) float32.
+
+        ``keep``: (1, 1, h, w) in [0, 1]; where it is 1 the latent comes back.
+
+        Raises:
+            CheckpointError: what came out is not finite.
+        """
+        import torch
+
+        wanted = self.parameters
+        seeds = range(wanted.seed, wanted.seed + wanted.batch_size)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise = torch.stack([torch.randn(latent.shape[1:], generator=each) for each in generators]).to(latent.device)
+        latent = latent.repeat(wanted.batch_size, 1, 1, 1)
+        steps = wanted.steps_to_run
+        if steps == 0:
+            return latent
+        betas = self.model.betas[: wanted.noised(len(self.model.betas))]
+        made = scheduler(wanted.sampler, steps, betas, self.model.prediction_type)
+        drawing: dict[str, Any] = {"generator": generators} if wanted.sampler in DRAWING else {}
+        timesteps = made.timesteps.to(latent.device)
+        x = noise * made.init_noise_sigma if wanted.from_noise else made.add_noise(latent, noise, timesteps[:1])
+        with self.model.at_work(self.model.unet):
+            for done, t in enumerate(timesteps, start=1):
+                if keep is not None:
+                    x = made.add_noise(latent, noise, t[None]) * keep + x * (1 - keep)
+                x = made.step(self._predicted(made.scale_model_input(x, t), t), t, x, return_dict=False, **drawing)[0]
+                self._check(x)
+                if progress is not None:
+                    progress(Progress("sampling", "", done, steps, unit="step"))
+        return x if keep is None else latent * keep + x * (1 - keep)
+
+    def _predicted(self, x: Tensor, t: Tensor) -> Tensor:
+        """What the UNet says of ``x``, led away from the negative prompt: (B, 4, h, w) float32."""
+        import torch
+
+        scale = self.parameters.cfg_scale
+        x = torch.cat([x, self.depth.repeat(len(x), 1, 1, 1)], dim=1)
+        if scale == 1:
+            return self._asked(x, t, self.prompt)
+        if self.prompt.shape == self.negative.shape:
+            contexts = torch.cat([each.repeat(len(x), 1, 1) for each in (self.negative, self.prompt)])
+            without, with_prompt = self._asked(x.repeat(2, 1, 1, 1), t, contexts).chunk(2)
+        else:  # of another number of chunks: one after the other, as the host does it
+            without, with_prompt = (self._asked(x, t, each) for each in (self.negative, self.prompt))
+        return without + scale * (with_prompt - without)
+
+    def _asked(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
+        unet = self.model.unet
+        context = context.expand(len(x), -1, -1)
+        found: Tensor = unet(x.to(unet.dtype), t, context.to(unet.dtype), return_dict=False)[0]
+        return found.float()
+
+    def _check(self, x: Tensor) -> None:
+        if not bool(x.isfinite().all()):
+            precision = str(self.model.unet.dtype).removeprefix("torch.")
+            remedy = (
+                "The checkpoint or a LoRA is broken, or --cfg-scale too high."
+                if precision == "float32"
+                else "Use --precision float32, or bfloat16 instead of float16."
+            )
+            raise CheckpointError(f"The UNet gave numbers that are not finite, computing in {precision}. {remedy}")
