@@ -90,7 +90,7 @@ def _lora(text: str) -> tuple[Path, float]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the pictures and write them; returns the exit code."""
-    from ..depth.io.files import read_depth_map, read_picture
+    from ..depth.io.files import read_depth_map, read_mask, read_picture
     from ..standalone.generate import estimate_depth, generate
 
     _picture_format(arguments.output)
@@ -102,7 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
     depth_map = None
     if arguments.depth_map is not None:
         depth_map = read_depth_map(arguments.depth_map, meaning="distance" if arguments.distance else "nearness")
-    mask = None if arguments.mask is None else read_picture(arguments.mask).convert("L")
+        _tell_of_shapes(depth_map.size, picture.size)
+    mask = None if arguments.mask is None else read_mask(arguments.mask, picture.size)
     model = _load(arguments)
     parameters = _parameters(arguments, picture, model)
     if depth_map is None:
@@ -115,6 +116,15 @@ def run(arguments: argparse.Namespace) -> int:
     for path, result in zip(_paths(arguments.output, len(results)), results, strict=True):
         write_picture(result, path)
     return 0
+
+
+def _tell_of_shapes(depth_map: tuple[int, int], picture: tuple[int, int]) -> None:
+    from ..depth.sizes import same_shape
+
+    if not same_shape(depth_map, picture):
+        (width, height), (wide, high) = depth_map, picture
+        text = f"The depth map is {width}x{height} and the picture {wide}x{high}, another shape: the map is stretched."
+        say(text, to=sys.stderr)
 
 
 def _load(arguments: argparse.Namespace) -> Model:

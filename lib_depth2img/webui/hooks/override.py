@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...depth.conditioning import conditioning
 from ...depth.geometry import LATENT_FACTOR, ResizeMode, place
+from ...depth.sizes import same_shape
 from ...errors import Depth2ImgError
 from ...request.request import Depth2ImgRequest
 from ..estimators import ESTIMATORS
@@ -101,7 +102,20 @@ class Generation:
         assert request.image is not None, "the request refuses a source without its image"
         if request.source == "image":
             return ESTIMATORS.estimate([request.image.content], request.estimator) * len(pictures)
+        self._tell_of_shapes(request.image.content.size)
         return [request.image.content] * len(pictures)
+
+    def _tell_of_shapes(self, depth_map: tuple[int, int]) -> None:
+        """Such as a photograph that is turned by EXIF, and its map that is not."""
+        for init_image in self.p.init_images:
+            tile = tile_of(init_image)
+            picture = init_image.size if tile is None else tile.whole
+            if not same_shape(depth_map, picture):
+                (width, height), (wide, high) = depth_map, picture
+                self.p.comment(
+                    f"Depth2Img: the depth map is {width}x{height} and the picture {wide}x{high}, another shape: the map "
+                    "was stretched over it."
+                )
 
     @property
     def _estimates_crop(self) -> bool:

@@ -343,3 +343,11 @@ def test_unbinding_what_was_never_bound_is_nothing(host: Host, photograph: Image
     p = img2img(host, photograph)
     override.unbind(p)
     assert override.current(p) is None
+
+
+@pytest.mark.parametrize(("size", "told"), [((64, 48), False), ((640, 480), False), ((48, 64), True), ((64, 64), True)])
+def test_a_map_of_another_shape_than_the_picture_is_said(host: Host, size: tuple[int, int], told: bool) -> None:
+    request = {"source": "depth_map", "image": encoded(halves(size))}
+    p = img2img(host, halves((64, 48)).convert("RGB"), request=request)
+    host.generate(p)
+    assert any("another shape" in comment for comment in p.comments) is told
