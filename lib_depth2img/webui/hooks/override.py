@@ -113,7 +113,7 @@ class Generation:
             if not same_shape(depth_map, picture):
                 (width, height), (wide, high) = depth_map, picture
                 self.p.comment(
-                    f"Depth2Img: the depth map is {width}x{height} and the picture {wide}x{high}, another shape: the map "
+                    f"Depth2Img: the depth map is {width}x{height} and the picture {wide}x{high}, another shape: it "
                     "was stretched over it."
                 )
 
