@@ -136,19 +136,30 @@ class TestFilesOfTheHostsContract:
         runpy.run_path(str(ROOT / "preload.py"))["preload"](parser)
         assert parser.parse_args(arguments).depth2img_install == value
 
-    @pytest.mark.parametrize("installed", [True, False])
-    def test_install_adds_what_is_missing_and_replaces_nothing(
-        self, monkeypatch: pytest.MonkeyPatch, installed: bool
-    ) -> None:
-        """modules/launch_utils.py:96 and 135: what an extension's install.py is given."""
+    def install(self, monkeypatch: pytest.MonkeyPatch, *installed: str, failing: str = "-") -> list[str]:
+        """modules/launch_utils.py:96 and 139: what an extension's install.py is given. Its commands."""
         commands: list[str] = []
-        launch = SimpleNamespace(
-            is_installed=lambda package: installed or package != "timm",
-            run_pip=lambda command, _description: commands.append(command),
-        )
+
+        def run_pip(command: str, _description: str) -> None:
+            commands.append(command)
+            if failing in command:
+                raise RuntimeError("Couldn't install it.")  # launch_utils.py:118
+
+        launch = SimpleNamespace(is_installed=installed.__contains__, run_pip=run_pip)
         monkeypatch.setitem(sys.modules, "launch", launch)
         runpy.run_path(str(ROOT / "install.py"))
-        assert commands == ([] if installed else ["install --no-deps timm"])
+        return commands
+
+    def test_install_adds_what_is_missing_and_replaces_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.install(monkeypatch, "timm", "OpenEXR") == []
+        assert self.install(monkeypatch, "OpenEXR") == ["install --no-deps timm"]
+        assert self.install(monkeypatch, "timm") == ["install --no-deps --only-binary :all: OpenEXR"]
+
+    def test_without_openexr_the_rest_is_installed(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert len(self.install(monkeypatch, failing="OpenEXR")) == 2
+        assert "reads no OpenEXR files" in capsys.readouterr().out
 
     def test_metadata_names_the_extension(self) -> None:
         metadata = configparser.ConfigParser()
