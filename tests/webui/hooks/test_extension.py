@@ -136,7 +136,7 @@ class TestFilesOfTheHostsContract:
         runpy.run_path(str(ROOT / "preload.py"))["preload"](parser)
         assert parser.parse_args(arguments).depth2img_install == value
 
-    def install(self, monkeypatch: pytest.MonkeyPatch, *installed: str, failing: str = "-") -> list[str]:
+    def install(self, monkeypatch: pytest.MonkeyPatch, *installed: str, failing: str = "no such package") -> list[str]:
         """modules/launch_utils.py:96 and 139: what an extension's install.py is given. Its commands."""
         commands: list[str] = []
 
