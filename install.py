@@ -1,8 +1,8 @@
 """Run by the host before it starts (modules/launch_utils.py:228-241).
 
 Adds what the extension needs and the host does not bring, and nothing else: what these packages themselves need is
-all among the host's, so with ``--no-deps`` nothing the host has is replaced. ``--depth2img-install`` is followed once the
-UI runs, with progress in the console (``webui/extension.py``).
+all among the host's, so with ``--no-deps`` nothing the host has is replaced. ``--depth2img-install`` is followed once
+the UI runs, with progress in the console (``webui/extension.py``).
 """
 
 import launch
