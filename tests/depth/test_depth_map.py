@@ -9,6 +9,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageOps
 
@@ -102,6 +103,34 @@ def test_16_bit_modes(mode: str, highest: int) -> None:
 def test_mode_i_beyond_16_bit_is_refused(numbers: list[list[int]]) -> None:
     with pytest.raises(DepthMapError, match=r"numbers from .* 0 to 65535.*float"):
         DepthMap.from_image(Image.fromarray(np.array(numbers, np.int32)))
+
+
+def opened_tiff(array: np.ndarray, **options: object) -> Image.Image:
+    file = io.BytesIO()
+    tifffile.imwrite(file, array, metadata=None, **options)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "uint32"])
+def test_a_tiff_opened_by_pillow_knows_its_numbers(dtype: str) -> None:
+    numbers = np.array([[0, 5, 2**15 - 1]], dtype)
+    depth_map = DepthMap.from_image(opened_tiff(numbers))
+    assert not depth_map.unit
+    np.testing.assert_array_equal(depth_map.values, numbers.astype(np.float32))
+
+
+def test_a_tiff_opened_by_pillow_beyond_31_bit() -> None:
+    numbers = np.array([[1, 2**31, 2**32 - 256]], np.uint32)
+    np.testing.assert_array_equal(DepthMap.from_image(opened_tiff(numbers)).values, numbers.astype(np.float32))
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_a_tiff_opened_by_pillow_knows_its_white(photometric: str) -> None:
+    numbers = ramp("uint16", 65535)
+    depth_map = DepthMap.from_image(opened_tiff(numbers, photometric=photometric))
+    assert depth_map.unit
+    expected = numbers / 65535 if photometric == "minisblack" else 1 - numbers / 65535
+    np.testing.assert_allclose(depth_map.values, expected, atol=1e-6)
 
 
 def test_mode_f_is_numbers() -> None:
@@ -231,8 +260,14 @@ def test_a_batch_of_one_in_grey_colours() -> None:
     np.testing.assert_array_equal(DepthMap.from_array(array).values, DepthMap.from_array(ramp("uint8", 255)).values)
 
 
-def test_a_row_of_colours_is_a_row() -> None:
-    assert DepthMap.from_array(np.full((1, 7, 3), 9, np.uint8)).size == (7, 1)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_row_of_colours_is_a_row(channels: int) -> None:
+    assert DepthMap.from_array(np.full((1, 7, channels), 9, np.uint8)).size == (7, 1)
+
+
+@pytest.mark.parametrize("columns", [2, 5])
+def test_a_narrow_batch_of_one(columns: int) -> None:
+    assert DepthMap.from_array(np.full((1, 7, columns), 9, np.uint8)).size == (columns, 7)
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 2), complex), np.array([["a", "b"]]), np.array([[None, 1]], object)])

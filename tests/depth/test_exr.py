@@ -118,6 +118,7 @@ def test_what_is_alone_in_the_file_needs_no_name(channels: dict) -> None:
         ({"left.Depth.Z": NEAR, "right.Depth.Z": NEAR}, "more than one"),
         ({"depth": NEAR, "Depth.V": NEAR}, "more than one"),
         ({f"id{i:03}.R": NOISE for i in range(50)}, r"id029\.R and 20 more; none"),
+        ({f"id{i:03}.R": NOISE for i in range(30)}, r"id028\.R, id029\.R; none"),
         (COLOURS, "coloured"),
         (layer("Depth", COLOURS), "coloured"),
     ],
@@ -183,9 +184,29 @@ def test_a_sky_of_1e10_is_the_farthest_distance() -> None:
 
 def test_a_data_window_lies_where_it_says() -> None:
     values = read_depth_map(FILES / "window_half_zip.exr").values
+    assert values.shape == (20, 24)
     np.testing.assert_array_equal(values[:17, 2:], NEAR[3:, :22])
     assert (values[17:] == values.min()).all()
     assert (values[:, :2] == values.min()).all()
+
+
+@pytest.mark.parametrize(("left", "top"), [(0, 0), (-3, 2), (5, -4), (-30, 40), (23, 19)])
+def test_a_window_anywhere(left: int, top: int) -> None:
+    window = (np.array([left, top], np.int32), np.array([left + 23, top + 19], np.int32))
+    display = (np.array([0, 0], np.int32), np.array([30, 22], np.int32))
+    data = written({"Z": NEAR}, dataWindow=window, displayWindow=display)
+    expected = np.full((23, 31), np.nan)
+    for (y, x), value in np.ndenumerate(NEAR):
+        if 0 <= y + top < 23 and 0 <= x + left < 31:
+            expected[y + top, x + left] = value
+    if np.isnan(expected).all():
+        with pytest.raises(DepthMapError, match="not one measurement in the map of 31x23"):
+            read_depth_map(data)
+    else:
+        holes = np.isnan(expected)
+        depth_map = read_depth_map(data)
+        assert depth_map.holes == holes.sum()
+        np.testing.assert_array_equal(depth_map.values, np.where(holes, np.nanmin(expected), expected))
 
 
 def test_channels_of_fewer_pixels_and_deep_data_are_refused() -> None:
@@ -214,7 +235,7 @@ def test_texts_of_a_header_need_not_be_unicode() -> None:
     ("module", "said"),
     [
         (None, "needs the Python package OpenEXR, which is not here.*pip install OpenEXR"),
-        ("3.4.11", r"needs version 3\.4\.12 or newer.*here is 3\.4\.11.*--upgrade OpenEXR"),
+        ("3.4.17", r"needs version 3\.5 or newer.*here is 3\.4\.17.*Renew it: pip install --upgrade OpenEXR"),
         ("1.3.9", r"here is 1\.3\.9"),
     ],
 )
@@ -233,7 +254,7 @@ def test_without_the_library_one_sentence_says_so(
     save_depth_map(DepthMap.from_array(NEAR), tmp_path / "map.npy")
 
 
-@pytest.mark.parametrize("version", ["3.4.12", "3.5.0", "4.0.0"])
+@pytest.mark.parametrize("version", ["3.5.0", "3.10.1", "4.0.0"])
 def test_newer_versions_are_taken(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OpenEXR, "__version__", version)
     assert read_depth_map(FILES / "z_half_zip.exr").size == (24, 20)
@@ -338,6 +359,18 @@ def test_windows_too_large_or_empty_are_refused(
     data[position : position + 16] = struct.pack("<4i", *window)
     with pytest.raises(DepthMapError, match=r"pixels|broken"):
         read_depth_map(bytes(data))
+
+
+def test_all_passes_of_a_4k_picture_fit() -> None:
+    assert 3840 * 2160 * 4 * 64 <= exr.MAX_UNPACKED <= 2**31
+
+
+def test_the_size_of_a_window_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exr, "MAX_UNPACKED", 24 * 20 * 4)
+    read_depth_map(FILES / "window_half_zip.exr")
+    monkeypatch.setattr(exr, "MAX_UNPACKED", 24 * 20 * 4 - 1)
+    with pytest.raises(DepthMapError, match="may hold 1920 bytes"):
+        read_depth_map(FILES / "window_half_zip.exr")
 
 
 def test_too_many_channels_are_refused_before_they_are_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:

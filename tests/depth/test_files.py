@@ -146,6 +146,7 @@ def test_png_of_few_bits(bits: int) -> None:
     [
         (b"Pf\n3 2\n-1.0\n", "<f4"),
         (b"Pf\n3 2\n1.0\n", ">f4"),
+        (b"Pf\n3 2\n0.25\n", ">f4"),
         (b"Pf 3 2 -0.5 ", "<f4"),
         (b"Pf\r\n3 2\r\n-1\r\n", "<f4"),
         (b"Pf\r3 2\r-1e0\r", "<f4"),

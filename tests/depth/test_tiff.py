@@ -182,6 +182,10 @@ def test_floats_of_odd_size_are_refused_by_name(bits: int) -> None:
         read_depth_map(data)
 
 
+def test_the_depth_map_of_a_dng_is_grey() -> None:
+    np.testing.assert_array_equal(read_depth_map(retagged(by_tifffile(U16), {262: 51177})).values, UNIT)
+
+
 # --- white, alpha, planes
 
 
@@ -464,21 +468,41 @@ def test_flipped_bits_of_deflated_pixels_are_refused() -> None:
         np.testing.assert_array_equal(values, UNIT)
 
 
-def test_a_broken_tag_that_matters_is_refused_without_a_word_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    data = by_tifffile(UNIT.astype(np.float16))
-    entry = data.index(struct.pack("<HHI", 339, 3, 1))
-    damaged = data[: entry + 2] + struct.pack("<H", 99) + data[entry + 4 :]
-    with caplog.at_level(logging.DEBUG), pytest.raises(DepthMapError, match=r"broken \(tag 339\)"):
-        read_depth_map(damaged)
+def with_broken_tag(data: bytes, code: int) -> bytes:
+    """Of a type that there is not: tifffile leaves it out with a line in its log."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        offset = file.pages[0].tags[code].offset
+    return data[: offset + 2] + struct.pack("<H", 99) + data[offset + 4 :]
+
+
+def tiff_with_every_tag(*, tiles: bool) -> bytes:
+    layout: dict = {"tile": (16, 16)} if tiles else {"rowsperstrip": 16}
+    extra = [(274, 3, 1, 1, True), (UNUSED, 3, 1, 1, True)]
+    data = by_tifffile(np.stack([U16] * 4), photometric="rgb", planarconfig="separate", compression="zlib",
+                       predictor=2, extrasamples=["unassalpha"], extratags=extra, **layout)  # fmt: skip
+    return renumbered(data, UNUSED, 266)
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+def test_a_broken_tag_that_matters_is_refused_without_a_word_in_the_log(tiles: bool, caplog) -> None:
+    data = tiff_with_every_tag(tiles=tiles)
+    np.testing.assert_array_equal(read_depth_map(data).values, UNIT)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        codes = {tag.code for tag in file.pages[0].tags} - {282, 283, 296, 305}  # resolution, software
+    assert len(codes) >= 14
+    for code in codes:
+        with caplog.at_level(logging.DEBUG), pytest.raises(DepthMapError, match=rf"broken \(.*{code}|broken"):
+            read_depth_map(with_broken_tag(data, code))
+    half = by_tifffile(UNIT.astype(np.float16))
+    with pytest.raises(DepthMapError, match=r"broken \(tag 339\)"):
+        read_depth_map(with_broken_tag(half, 339))
     assert not caplog.records
     assert not logging.getLogger("tifffile").disabled
 
 
 def test_a_broken_tag_that_does_not_matter_does_not(caplog: pytest.LogCaptureFixture) -> None:
-    data = by_tifffile(U16, extratags=[(UNUSED, 3, 1, 7, True)])
-    entry = data.index(struct.pack("<HHI", UNUSED, 3, 1))
-    damaged = data[: entry + 2] + struct.pack("<H", 99) + data[entry + 4 :]
-    np.testing.assert_array_equal(read_depth_map(damaged).values, UNIT)
+    data = with_broken_tag(by_tifffile(U16, extratags=[(UNUSED, 3, 1, 7, True)]), UNUSED)
+    np.testing.assert_array_equal(read_depth_map(data).values, UNIT)
     assert not caplog.records
 
 

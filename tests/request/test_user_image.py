@@ -6,6 +6,7 @@ import array
 import base64
 import hashlib
 import io
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import RequestError
+from lib_depth2img.request import user_image
 from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.request.user_image import MAX_IMAGE_BYTES, UserImage, decode_image
 from tests.uploads import b64, png16, png_rgb
@@ -93,6 +95,14 @@ def test_too_much_base64_is_refused_before_it_is_decoded(monkeypatch):
     monkeypatch.setattr(base64, "b64decode", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(RequestError, match="expected at most 128 MiB"):
         decode_image("A" * (MAX_IMAGE_BYTES * 4 // 3 + 8), "depth_map")
+
+
+def test_the_bound_is_on_the_bytes_and_not_on_their_base64(monkeypatch):
+    data = png16(30, 20)
+    for limit, refused in ((len(data), False), (len(data) - 3, True)):
+        monkeypatch.setattr(user_image, "MAX_IMAGE_BYTES", limit)
+        with pytest.raises(RequestError, match="expected at most") if refused else nullcontext():
+            decode_image(b64(data), "depth_map")
 
 
 def test_too_many_bytes_are_refused():

@@ -1,6 +1,6 @@
 """OpenEXR, by the format's own library: the depth in a file, and a one-channel file of a depth map.
 
-The package is optional: without it only these files are refused. It reads a file from memory since 3.4.12.
+The package is optional: without it only these files are refused. It works in memory since 3.5.
 https://openexr.com/en/latest/TechnicalIntroduction.html tells of layers, parts and windows.
 """
 
@@ -108,11 +108,11 @@ def encode_exr(values: np.ndarray) -> bytes:
 def require_library() -> Any:
     """The module OpenEXR. Raises: DepthMapError where it is not installed, or too old to work in memory."""
     library = required("OpenEXR", "OpenEXR", "An OpenEXR file")
-    numbers = [int(number) for number in re.findall(r"\d+", str(getattr(library, "__version__", "0")))[:3]]
-    if numbers < [3, 4, 12]:
+    version = str(getattr(library, "__version__", "unknown"))
+    if [int(number) for number in re.findall(r"\d+", version)][:2] < [3, 5]:
         raise DepthMapError(
-            f"An OpenEXR file needs version 3.4.12 or newer of the Python package OpenEXR; here is "
-            f"{library.__version__}. Renew it: pip install --upgrade OpenEXR"
+            f"An OpenEXR file needs version 3.5 or newer of the Python package OpenEXR; here is {version}. "
+            "Renew it: pip install --upgrade OpenEXR"
         )
     return library
 
