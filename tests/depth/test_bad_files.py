@@ -258,6 +258,8 @@ def test_heic_is_opened_by_pillow_heif_where_it_is(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Image, "OPEN", {key: value for key, value in Image.OPEN.items() if key != "HEIF"})
     monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(register_heif_opener=register))
+    read_picture(encode_png(MAP))
+    assert "HEIF" not in Image.OPEN
     with pytest.raises(PictureError, match=r"HEIF file cannot be decoded \(opened\)"):
         read_picture(b"\0\0\0\x18ftypheic" + b"\0" * 12)
 

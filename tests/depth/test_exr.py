@@ -190,11 +190,12 @@ def test_a_data_window_lies_where_it_says() -> None:
     assert (values[:, :2] == values.min()).all()
 
 
-@pytest.mark.parametrize(("left", "top"), [(0, 0), (-3, 2), (5, -4), (-30, 40), (23, 19)])
+@pytest.mark.parametrize(("left", "top"), [(0, 0), (-3, 2), (5, -4), (-30, 40), (23, 19), (0, 7)])
 def test_a_window_anywhere(left: int, top: int) -> None:
     window = (np.array([left, top], np.int32), np.array([left + 23, top + 19], np.int32))
     display = (np.array([0, 0], np.int32), np.array([30, 22], np.int32))
-    data = written({"Z": NEAR}, dataWindow=window, displayWindow=display)
+    channels = {"Z": NEAR} if left else dict.fromkeys("RGB", NEAR)
+    data = written(channels, dataWindow=window, displayWindow=display)
     expected = np.full((23, 31), np.nan)
     for (y, x), value in np.ndenumerate(NEAR):
         if 0 <= y + top < 23 and 0 <= x + left < 31:

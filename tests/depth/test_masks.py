@@ -64,6 +64,12 @@ def test_what_is_painted_is_painted() -> None:
     np.testing.assert_array_equal(soft, np.where(SOFT > 128, 255, 0))
 
 
+def test_where_alpha_becomes_white() -> None:
+    alpha = np.array([[0, 127, 128, 129, 255]], np.uint8)
+    image = Image.merge("RGBA", [*[Image.new("L", (5, 1))] * 3, Image.fromarray(alpha)])
+    np.testing.assert_array_equal(np.asarray(read_mask(file_of(image))), [[0, 0, 0, 255, 255]])
+
+
 def test_a_gif_with_a_transparent_colour() -> None:
     image = Image.fromarray(np.where(PAINTED, 1, 0).astype(np.uint8), "P")
     image.putpalette([255, 255, 255, 0, 0, 0])
