@@ -51,6 +51,7 @@ def test_what_is_no_larger_than_shown_to_the_network_is_not_resampled():
     assert shrunk(np.zeros((513, 512, 3), np.uint8), (384, 384)).shape == (512, 512, 3)
     assert shrunk(np.zeros((512, 514, 3), np.uint8), (384, 384)).shape == (512, 512, 3)
     assert shrunk(np.zeros((300, 900, 3), np.uint8), (384, 384)).shape == (300, 512, 3)
+    assert shrunk(np.zeros((600, 900, 3), np.uint8), (576, 384)).shape == (512, 768, 3)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK"])
