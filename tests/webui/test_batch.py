@@ -107,7 +107,8 @@ class TestFilesThatCannotBeRead:
     @pytest.fixture
     def folder(self, tmp_path) -> Path:
         folder = fill(tmp_path / "maps")
-        write_map(folder / "0001.png", 1000)
+        for shot in ("shot-a", "shot-b"):
+            write_map(fill(folder / shot) / "0001.png", 1000)
         return folder
 
     @pytest.mark.parametrize(
@@ -115,28 +116,34 @@ class TestFilesThatCannotBeRead:
         [
             ("shot-b/0001.png", b"", r"^shot-b/0001\.png: .*empty"),
             ("shot-b/0001.png", b"<html>", r"^shot-b/0001\.png: .*text"),
-            ("maps/0001.png", b"", r"^0001\.png: .*empty"),
+            ("maps/shot-b/0001.png", b"", r"^shot-b/0001\.png: .*empty"),
         ],
         ids=["empty picture", "web page", "empty map"],
     )
     def test_are_refused_by_name_before_the_first_picture(self, tmp_path, pictures, folder, broken, content, said):
         (tmp_path / broken).write_bytes(content)
         with pytest.raises(RequestError, match=said) as refused:
-            BatchRun(BatchOptions(folder, refuse_missing=True), pictures)
+            BatchRun(BatchOptions(folder, refuse_missing=True), pictures, root=tmp_path)
         assert str(tmp_path) not in str(refused.value)
         assert "Mend or remove it, or choose “Estimate it”." in str(refused.value)
+
+    def test_uploads_are_called_by_their_names(self, tmp_path, pictures):
+        run = BatchRun(BatchOptions(fill(tmp_path / "none")), pictures)
+        run.reading(pictures[0])
+        run.values()
+        assert run.remark == f"No depth map in {tmp_path / 'none'} for 0001.png: estimated."
 
     def test_a_map_is_estimated_instead_and_named(self, tmp_path, pictures, folder):
         coloured = np.zeros((4, 4, 3), np.uint8)
         coloured[..., 0] = 200
-        Image.fromarray(coloured).save(folder / "0001.png")
-        run = BatchRun(BatchOptions(folder), pictures)
+        Image.fromarray(coloured).save(folder / "shot-a" / "0001.png")
+        run = BatchRun(BatchOptions(folder), pictures, root=tmp_path)
         run.reading(pictures[0])
         assert request_of(panel_values(), run).source == "init_image"
-        assert "0001.png: estimated instead (This is a coloured picture, not a depth map." in run.remark
+        assert "shot-a/0001.png: estimated instead (This is a coloured picture, not a depth map." in run.remark
 
     def test_a_picture_is_passed_over_and_named(self, tmp_path, pictures, folder):
-        run = BatchRun(BatchOptions(folder), pictures)
+        run = BatchRun(BatchOptions(folder), pictures, root=tmp_path)
         run.unreadable(pictures[1], UnidentifiedImageError("cannot identify image file '/srv/x.png'"))
         assert run.remark == "shot-b/0001.png: passed over (it is no picture, or a broken one)."
 

@@ -6,7 +6,6 @@ is loaded: the wrapper checks the pairing before the first picture and notes whi
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -47,7 +46,8 @@ class BatchRun:
         self, options: BatchOptions, pictures: Iterable[str | Path], *, root: str | Path | None = None
     ) -> None:
         assert options.folder is not None
-        pairing = pair(map(Path, pictures), options.folder, root=None if root is None else Path(root))
+        self._root = None if root is None else Path(root)
+        pairing = pair(map(Path, pictures), options.folder, root=self._root)
         self._partners, self._assumed = pairing.maps, pairing.remark
         self._folder = options.folder
         self.current: Path | None = None
@@ -124,12 +124,12 @@ class BatchRun:
         return shown if len(files) <= 5 else f"{shown} and {len(files) - 5} more"
 
     def _name(self, file: Path) -> str:
-        """The file's name with its folders inside the batch's: two called 0001.png are told apart."""
-        root = self._folder
-        if file in self._partners:
-            with contextlib.suppress(ValueError):  # pictures of two drives have no folder in common
-                root = Path(os.path.commonpath([picture.parent for picture in self._partners]))
-        return file.relative_to(root).as_posix() if root in file.parents else file.name
+        """The file's name with its folders inside the batch's: two called 0001.png are told apart.
+
+        Uploads have none: each lies in a folder of gradio's, of which nobody knows.
+        """
+        root = self._root if file in self._partners else self._folder
+        return file.relative_to(root).as_posix() if root is not None and root in file.parents else file.name
 
 
 def picture_values(p: Any, *, meaning: Meaning = "nearness") -> dict[str, Any]:
