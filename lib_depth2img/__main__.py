@@ -9,8 +9,11 @@ __all__ = ["run"]
 def run() -> int:
     """Run the command line; a Python that lacks a package is most likely the wrong one, and one line says so."""
     # torch's threads wait for one another by spinning, thousands of times a second. Where another program has one of
-    # the cores, they spin away the time of those they wait for. OpenMP reads this when torch is imported, later.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # the cores, they spin away the time of those they wait for; where none has, going to sleep costs more than spinning.
+    # GNU's OpenMP, which torch brings on Linux, reads this when torch is imported, later: docs/numbers.md has what it
+    # costs and saves.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A file's name may be no text, and a console of Windows may know few letters: neither is worth a traceback.

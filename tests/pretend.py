@@ -120,6 +120,8 @@ def _one_device(function: Any, tensors: Iterable[torch.Tensor]) -> torch.device:
     devices = {
         tensor.device for tensor in tensors if isinstance(tensor, Pretending) or tensor.dim() > 0
     }  # torch lets a lone number of the CPU come along
+    if function is torch.Tensor.copy_:  # it takes from any device
+        return tensors[0].device
     if len(devices) > 1:
         raise RuntimeError(
             f"Expected all tensors to be on the same device, found {sorted(map(str, devices))} ({function.__name__})"

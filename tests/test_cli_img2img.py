@@ -49,15 +49,17 @@ def test_a_checkpoint_that_is_not_there_is_told_how_to_come_by(tmp_path, capsys)
     assert "lib_depth2img install --to" in line
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_do_not_spin_unless_they_are_told_to(before, after, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_do_not_spin_for_long_unless_they_are_told_to(before, after, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["depth2img", "--version"])
-    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
-    if before is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
+    kept = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    monkeypatch.setattr(os, "environ", {**kept, **before})
     with pytest.raises(SystemExit):
         run()
-    assert os.environ["OMP_WAIT_POLICY"] == after
+    assert os.environ.get("GOMP_SPINCOUNT") == after
 
 
 def test_a_file_name_that_is_no_text_is_printed(tmp_path):

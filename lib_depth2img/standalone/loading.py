@@ -165,16 +165,23 @@ def _check_schedule(file: TensorFile, infos: Mapping[str, TensorInfo], betas: np
 
 
 def _fill(part: Part, read: Callable[..., Tensor], device: torch.device, dtype: torch.dtype) -> None:
-    """Put weights into the empty module, one at a time."""
+    """Put weights into the empty module, one at a time.
+
+    All have their room before the first is read: what is read leaves no gaps between them then.
+    """
     import torch
 
     half = dtype != torch.float32
-    for name, empty in list(part.module.named_parameters()):
-        owner, _, own = name.rpartition(".")
-        weight = read(part.names[name], tuple(empty.shape), dtype).to(device)
+    wanted = []
+    for name, shape in [(name, tuple(empty.shape)) for name, empty in part.module.named_parameters()]:
+        weight = torch.empty(shape, dtype=dtype, device=device)
         if half and weight.ndim == 4:  # in float32 it is no faster, and takes more memory
             weight = weight.contiguous(memory_format=fast_memory_format(device))
+        owner, _, own = name.rpartition(".")
         setattr(part.module.get_submodule(owner), own, torch.nn.Parameter(weight, requires_grad=False))
+        wanted.append((part.names[name], weight))
+    for name, weight in wanted:
+        weight.copy_(read(name, tuple(weight.shape), dtype))
 
 
 def _read(

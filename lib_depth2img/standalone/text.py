@@ -25,7 +25,7 @@ _BACKTRACK = 20
 class TextEncoder(nn.Module):
     """The text half of open_clip's ``arch``, as ldm's ``FrozenOpenCLIPEmbedder`` uses it, and its names.
 
-    ``left_out``: how many of the last layers are not run. The tower's own projection to one vector is left out too.
+    ``left_out``: how many of the last layers there are not. The tower's own projection to one vector is left out too.
 
     Raises:
         CheckpointError: open_clip is missing, or knows no such architecture.
@@ -43,14 +43,14 @@ class TextEncoder(nn.Module):
             raise CheckpointError(f"open_clip knows no text encoder {arch!r}.")
         given = config["text_cfg"]
         tower = TextTransformer(
-            **{name: given[name] for name in ("context_length", "vocab_size", "width", "heads", "layers")},
+            **{name: given[name] for name in ("context_length", "vocab_size", "width", "heads")},
+            layers=given["layers"] - left_out,
             act_layer=QuickGELU if config.get("quick_gelu") else nn.GELU,
         )
         self.token_embedding = tower.token_embedding
         self.positional_embedding = tower.positional_embedding
         self.transformer = tower.transformer
         self.ln_final = tower.ln_final
-        self._run = given["layers"] - left_out
         self._chunk = given["context_length"] - 2
         self._tokenizer = open_clip.tokenizer.SimpleTokenizer()
 
@@ -62,7 +62,7 @@ class TextEncoder(nn.Module):
         mask = torch.full((length, length), float("-inf"), device=x.device, dtype=x.dtype).triu_(1)
         batch_first = getattr(self.transformer, "batch_first", False)  # since open_clip 2.27
         x = x if batch_first else x.transpose(0, 1)
-        for block in self.transformer.resblocks[: self._run]:
+        for block in self.transformer.resblocks:
             x = block(x, attn_mask=mask)
         x = x if batch_first else x.transpose(0, 1)
         encoded: Tensor = self.ln_final(x)

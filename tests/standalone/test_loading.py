@@ -219,9 +219,12 @@ def test_registering_the_architecture_twice_is_registering_it_once() -> None:
 
 
 def test_a_checkpoint_without_a_yaml_is_taken_for_512_depth_ema(tmp_path) -> None:
-    """Its tensors are counted as the published file has them: 686 of the UNet, 248 of the autoencoder."""
+    """Its tensors are counted as the published file has them: 686 of the UNet, 248 of the autoencoder.
+
+    The text encoder's last block, 12 596 224 of 352 984 064 numbers, is not run and not read.
+    """
     found = architecture_of(tmp_path / "512-depth-ema.ckpt")
-    parts = {"unet": (found.unet, 865_913_604), "vae": (found.vae, 83_653_863), "text": (found.text, 352_984_064)}
+    parts = {"unet": (found.unet, 865_913_604), "vae": (found.vae, 83_653_863), "text": (found.text, 340_387_840)}
     for part, count in parts.values():
         assert sum(weight.numel() for weight in part.module.parameters()) == count
         assert all(weight.is_meta for weight in part.module.parameters())
