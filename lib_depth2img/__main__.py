@@ -9,9 +9,8 @@ __all__ = ["run"]
 def run() -> int:
     """Run the command line; a Python that lacks a package is most likely the wrong one, and one line says so."""
     # torch's threads wait for one another by spinning, thousands of times a second. Where another program has one of
-    # the cores, they spin away the time of those they wait for; where none has, going to sleep costs more than spinning.
-    # GNU's OpenMP, which torch brings on Linux, reads this when torch is imported, later: docs/numbers.md has what it
-    # costs and saves.
+    # the cores, they spin away the time of those they wait for; where none has, going to sleep costs more than that.
+    # GNU's OpenMP, which torch brings on Linux, reads this when torch is imported, later. Figures: docs/numbers.md.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     for stream in (sys.stdout, sys.stderr):
