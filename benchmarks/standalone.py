@@ -33,6 +33,7 @@ REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from lib_depth2img.checkpoint.configuration import PAIR_YAML  # noqa: E402
+from lib_depth2img.depth.control import Control  # noqa: E402
 from lib_depth2img.standalone.architecture import architecture_of  # noqa: E402
 from lib_depth2img.standalone.loading import load_model  # noqa: E402
 from lib_depth2img.standalone.parameters import Parameters  # noqa: E402
@@ -101,7 +102,7 @@ def ours(checkpoint: Path, precision: Any, steps: int, clock: Clock) -> Tensor:
     model = load_model(checkpoint, precision=precision)
     given = inputs()
     parameters = Parameters(prompt="", size=(512, 512), denoising_strength=1.0, steps=steps, cfg_scale=SCALE, seed=SEED)
-    sampling = Sampling(model, parameters, given["depth"], given["prompt"], given["negative"])
+    sampling = Sampling(model, parameters, given["depth"], given["prompt"], given["negative"], Control())
     clock.tick()
     return sampling.run(given["latent"], None, clock.tick)
 

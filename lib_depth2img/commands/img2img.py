@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import math
 import secrets
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..console import ProgressBar, say
+from ..depth.control import Control
 from ..errors import CheckpointError, PictureError, RequestError
 from ..replacing import replacing
+from ..request.fields import Choice, Number, field_named
 from ..standalone.parameters import SIZE_STEP, Parameters
 from ..standalone.samplers import DEFAULT_SAMPLER, SAMPLERS
 from .depth import add_adjustments, adjustments_of, refuse_overwriting
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from ..standalone.loading import Model
 
 __all__ = ["add_parser", "write_picture"]
+
+_CONTROL = ("strength", "start", "end", "mode", "region")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,6 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--lora", type=_lora, action="append", default=[], metavar="FILE[:WEIGHT]", help="may be given several times"
     )
     _add_inputs(parser)
+    _add_control(parser)
     _add_sampling(parser)
     _add_machine(parser)
     parser.add_argument("--contact-sheet", action="store_true", help="strengths side by side, with and without depth")
@@ -51,6 +57,20 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distance", action="store_true", help="the map's high values are far, not near")
     parser.add_argument("--mask", type=Path, metavar="FILE", help="white is painted anew, black stays")
     add_adjustments(parser)
+
+
+def _add_control(parser: argparse.ArgumentParser) -> None:
+    for name in _CONTROL:
+        entry = field_named(name)
+        if isinstance(entry, Number):
+            allowed = f"{entry.low:g} to {entry.high:g}, default {entry.default:g}"
+            parser.add_argument(
+                f"--depth-{name}", type=float, default=entry.default, metavar="X", help=f"{entry.hint} {allowed}."
+            )
+        elif isinstance(entry, Choice):
+            parser.add_argument(f"--depth-{name}", choices=entry.values, default=entry.default, help=entry.hint)
+        else:
+            parser.add_argument(f"--depth-{name}", type=Path, metavar="FILE", help=entry.hint)
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -91,10 +111,11 @@ def _lora(text: str) -> tuple[Path, float]:
 def run(arguments: argparse.Namespace) -> int:
     """Make the pictures and write them; returns the exit code."""
     from ..depth.io.files import read_depth_map, read_mask, read_picture
+    from ..standalone import pictures
     from ..standalone.generate import estimate_depth, generate
 
     _picture_format(arguments.output)
-    given = [arguments.picture, arguments.depth_map, arguments.mask]
+    given = [arguments.picture, arguments.depth_map, arguments.mask, arguments.depth_region]
     count = 1 if arguments.contact_sheet else min(arguments.batch_size, 64)  # more is refused by Parameters, later
     refuse_overwriting(_paths(arguments.output, count), [path for path in given if path is not None])
     picture = read_picture(arguments.picture)
@@ -104,11 +125,15 @@ def run(arguments: argparse.Namespace) -> int:
         depth_map = read_depth_map(arguments.depth_map, meaning="distance" if arguments.distance else "nearness")
         _tell_of_shapes(depth_map.size, picture.size)
     mask = None if arguments.mask is None else read_mask(arguments.mask, picture.size)
+    region = None if arguments.depth_region is None else read_mask(arguments.depth_region, picture.size)
+    control = Control(arguments.depth_strength, arguments.depth_start, arguments.depth_end, arguments.depth_mode)
     model = _load(arguments)
     parameters = _parameters(arguments, picture, model)
+    if region is not None:
+        control = dataclasses.replace(control, region=pictures.region(region, picture, parameters.size))
     if depth_map is None:
         depth_map = estimate_depth(model, picture)
-    make = functools.partial(generate, mask=mask, adjustments=adjustments)
+    make = functools.partial(generate, mask=mask, adjustments=adjustments, control=control)
     if arguments.contact_sheet:
         return _write_sheet(arguments, model, picture, depth_map, parameters, make)
     with ProgressBar() as bar:

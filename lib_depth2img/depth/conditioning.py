@@ -1,8 +1,8 @@
-"""The fifth channel of the UNet. No other place of this project may compute it."""
+"""The fifth channel of the UNet, and where it counts. No other place of this project may compute them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from .geometry import LATENT_FACTOR, Placement, sample
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["conditioning"]
+__all__ = ["conditioning", "region_share"]
 
 
 def conditioning(
@@ -37,6 +37,32 @@ def conditioning(
         RequestError: numbers of maps, placements and batch that do not fit, canvases that differ or are no
         multiples of 8.
     """
+    return _sampled(_channel, depth_maps, placements, batch_size)
+
+
+def region_share(
+    regions: DepthMap | Sequence[DepthMap],
+    placements: Placement | Sequence[Placement],
+    *,
+    batch_size: int | None = None,
+) -> torch.Tensor:
+    """How far depth counts in each latent cell, for ``Control.region``: (B, 1, H/8, W/8) float32 on the CPU, in [0, 1].
+
+    ``regions``: 1 where it counts, 0 where not, over the whole of a picture. They lie on the canvas as depth maps do;
+    nothing is stretched. Else as :func:`conditioning`.
+
+    Raises:
+        RequestError: as :func:`conditioning`.
+    """
+    return _sampled(_share, regions, placements, batch_size)
+
+
+def _sampled(
+    one: Callable[[DepthMap, Placement, tuple[int, int]], np.ndarray],
+    depth_maps: DepthMap | Sequence[DepthMap],
+    placements: Placement | Sequence[Placement],
+    batch_size: int | None,
+) -> torch.Tensor:
     import torch
 
     maps = [depth_maps] if isinstance(depth_maps, DepthMap) else list(depth_maps)
@@ -50,7 +76,7 @@ def conditioning(
     batch = _checked_batch(batch_size, count)
     size = _latent_size(places)
     maps, places = (group * count if len(group) == 1 else group for group in (maps, places))  # type: ignore[assignment]
-    channels = [_channel(depth_map, placement, size) for depth_map, placement in zip(maps, places, strict=True)]
+    channels = [one(depth_map, placement, size) for depth_map, placement in zip(maps, places, strict=True)]
     stacked = torch.from_numpy(np.stack(channels)[:, None])
     return stacked if count == batch else stacked.repeat(batch, 1, 1, 1)
 
@@ -62,6 +88,10 @@ def _channel(depth_map: DepthMap, placement: Placement, size: tuple[int, int]) -
         return np.full(depth.shape, -1.0, dtype=np.float32)
     scaled: np.ndarray = (2.0 * ((depth - lowest) / (highest - lowest)) - 1.0).astype(np.float32)
     return scaled
+
+
+def _share(region: DepthMap, placement: Placement, size: tuple[int, int]) -> np.ndarray:
+    return sample(region, placement, size).clip(0.0, 1.0)
 
 
 def _checked_batch(batch_size: int | None, count: int) -> int:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..depth.adjust import RANGES, Adjustments
+from ..depth.adjust import RANGES, Adjustments, Range
+from ..depth.control import CONTROL_RANGES, MODES
 from ..errors import RequestError
 from .user_image import UserImage, shortened
 
@@ -193,6 +194,10 @@ def _meanings() -> Sequence[tuple[str, str]]:
     return (("nearness", "near"), ("distance", "far away"))
 
 
+def _modes() -> Sequence[tuple[str, str]]:
+    return tuple(zip(MODES, ("Balanced", "The prompt is more important", "Depth is more important"), strict=True))
+
+
 def _estimators() -> Sequence[tuple[str, str]]:
     from ..estimators.presets import PRESETS
 
@@ -200,8 +205,11 @@ def _estimators() -> Sequence[tuple[str, str]]:
 
 
 def _adjustment(name: str, label: str, hint: str) -> Number:
-    low, high, step = RANGES[name]
-    default = getattr(Adjustments(), name)
+    return _number(name, label, getattr(Adjustments(), name), hint, RANGES[name])
+
+
+def _number(name: str, label: str, default: float, hint: str, allowed: Range) -> Number:
+    low, high, step = allowed
     return Number(name, label, default, hint, f"Depth2Img {name}", axis=True, low=low, high=high, step=step)
 
 
@@ -265,6 +273,33 @@ FIELDS: tuple[Field, ...] = (
         "Cut off",
         "The share of the nearest and of the farthest pixels that the map is stretched without: for a leaf before the "
         "lens, or a sky behind all.",
+    ),
+    _number(
+        "strength",
+        "Depth strength",
+        1.0,
+        "How much depth counts: 0 not at all, 1 as the model was trained. Anything between takes twice the time.",
+        CONTROL_RANGES["strength"],
+    ),
+    _number("start", "Depth from step", 0.0, "From which share of the steps on depth counts.", CONTROL_RANGES["start"]),
+    _number("end", "Depth to step", 1.0, "Up to which share of the steps depth counts.", CONTROL_RANGES["end"]),
+    Choice(
+        "mode",
+        "Depth mode",
+        MODES[0],
+        "Whose part guidance takes: the depth's, the prompt's, or neither's.",
+        "Depth2Img mode",
+        axis=True,
+        choices=_modes,
+    ),
+    Picture("region", "Depth region", None, "A picture: depth counts where it is white. None: everywhere."),
+    Flag(
+        "outside_mask",
+        "Depth outside of the inpaint mask only",
+        False,
+        "What is painted anew under the mask is free to have another shape.",
+        "Depth2Img outside mask",
+        axis=True,
     ),
 )
 """In the dataclass's order, which is also that of positional API arguments."""

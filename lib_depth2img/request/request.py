@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..depth.adjust import ADJUSTMENTS, Adjustments
+from ..depth.control import Control
 from ..errors import RequestError
 from .fields import FIELDS, field_named, refuse_unknown, source_label
 from .user_image import ImageDecoder, UserImage, decode_image, shortened
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Depth2ImgRequest"]
 
@@ -20,8 +24,8 @@ class Depth2ImgRequest:
     """The fields of one generation. ``FIELDS`` says what each means and which values it takes.
 
     Raises:
-        RequestError: a value of the wrong type or out of range, ``far`` not below ``near``, a source without its image,
-            or an image that the source does not use.
+        RequestError: a value of the wrong type or out of range, ``far`` not below ``near``, ``start`` above ``end``, a
+            source without its image, or an image that the source does not use.
     """
 
     enabled: bool = True
@@ -39,6 +43,12 @@ class Depth2ImgRequest:
     save_depth_map: bool = False
     meaning: str = "nearness"
     clip: float = 0.0
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    mode: str = "balanced"
+    region: UserImage | None = None
+    outside_mask: bool = False
 
     def __post_init__(self) -> None:
         for entry in FIELDS:
@@ -47,6 +57,12 @@ class Depth2ImgRequest:
             raise RequestError(
                 f"near: got {self.near:g}, expected more than far, which is {self.far:g}.",
                 in_panel=f"Near is {self.near:g} and Far is {self.far:g}: Near has to be more.",
+            )
+        if self.start > self.end:
+            raise RequestError(
+                f"start: got {self.start:g}, expected at most end, which is {self.end:g}.",
+                in_panel=f"Depth counts from {self.start:g} to {self.end:g} of the steps: it has to begin before it "
+                "ends.",
             )
         if self.source != "init_image" and self.image is None:
             raise RequestError(
@@ -65,6 +81,10 @@ class Depth2ImgRequest:
     def adjustments(self) -> Adjustments:
         """What is changed on the depth map, as the depth library takes it."""
         return Adjustments(**{name: getattr(self, name) for name in ADJUSTMENTS})
+
+    def control(self, region: Tensor | None) -> Control:
+        """How much depth counts; ``region``: (B, 1, h, w) as ``Control`` takes it, None for everywhere."""
+        return Control(self.strength, self.start, self.end, self.mode, region)
 
     def replace(self, **changes: Any) -> Depth2ImgRequest:
         """A copy with some fields changed, checked again. Raises: RequestError."""
@@ -93,6 +113,12 @@ class Depth2ImgRequest:
                 values["image"] = decode_image(values["image"], source, meaning, decoder=image_decoder)
             except RequestError as error:
                 raise RequestError(str(error), in_panel=f"{source_label(source)}: {error.in_panel}") from error
+        if values.get("region") is not None:
+            try:
+                values["region"] = decode_image(values["region"], "region", field_name="region", decoder=image_decoder)
+            except RequestError as error:
+                label = field_named("region").label
+                raise RequestError(str(error), in_panel=f"{label}: {error.in_panel}") from error
         return base.replace(**values)
 
 

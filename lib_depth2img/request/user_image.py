@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Union
 
+import numpy as np
+
 from ..depth.io.bounds import UNNAMED
 from ..errors import Depth2ImgError, RequestError
 
@@ -22,7 +24,7 @@ __all__ = ["DIGEST_LENGTH", "MAX_IMAGE_BYTES", "ImageDecoder", "UserImage", "dec
 
 Content = Union["DepthMap", "Image.Image"]
 ImageDecoder = Callable[[Any, str, Any], Content]
-"""(bytes, picture or array; source; meaning) -> ``DepthMap`` for source ``depth_map``, PIL picture for ``image``."""
+"""(bytes, picture or array; source; meaning) -> PIL picture for source ``image``, ``DepthMap`` for the others."""
 
 MAX_IMAGE_BYTES = 128 * 2**20
 """Bytes of one file: an 8192x8192 map of 16 bits, stored raw. The bound on pixels is the decoder's own."""
@@ -51,27 +53,31 @@ class UserImage:
 
 
 def decode_image(
-    image: Any, source: str, meaning: Meaning = "nearness", *, decoder: ImageDecoder | None = None
+    image: Any,
+    source: str,
+    meaning: Meaning = "nearness",
+    *,
+    field_name: str = "image",
+    decoder: ImageDecoder | None = None,
 ) -> UserImage:
-    """Decode what came in for the field ``image``: base64 text, bytes, a PIL picture or an array.
+    """Decode what came in for the field ``field_name``: base64 text, bytes, a PIL picture or an array.
 
-    ``source`` says what it is to become: ``depth_map`` or ``image``; ``meaning`` what the numbers of a map say.
+    ``source`` says what it is to become: ``depth_map``, ``image``, or ``region``, a map of 1 where depth counts;
+    ``meaning`` what the numbers of a depth map say.
 
     Raises:
         RequestError: not a picture, too large, or a path or an address, neither of which is ever opened.
     """
     if isinstance(image, UserImage):
         return image
-    if isinstance(image, str):
-        image = _from_base64(image)
-    sha256 = _sha256(image)
     try:
+        if isinstance(image, str):
+            image = _from_base64(image)
+        sha256 = _sha256(image)
         return UserImage((decoder or _decode)(image, source, meaning), sha256)
-    except RequestError:
-        raise
     except Depth2ImgError as error:
         text = str(error).removeprefix(f"{UNNAMED}: ")
-        raise RequestError(f"image: {text}", in_panel=text) from error
+        raise RequestError(f"{field_name}: {text}", in_panel=text) from error
 
 
 def digest_of(image: Any) -> str:
@@ -91,21 +97,25 @@ def _sha256(image: Any) -> str:
         return hashlib.sha256(image).hexdigest()
     kind = getattr(image, "mode", None) or getattr(image, "dtype", None)
     if kind is None or not hasattr(image, "tobytes"):
-        raise RequestError(f"image: got {shortened(image)}, expected base64 of the bytes of a file.")
+        raise RequestError(f"got {shortened(image)}, expected base64 of the bytes of a file.")
     header = f"{kind} {getattr(image, 'shape', None) or image.size}\n"
     try:
         # Without its palette, a P picture is a map of numbers that mean nothing.
         pixels = (image.convert("RGBA") if kind in ("P", "PA") else image).tobytes()
     except (OSError, ValueError, SyntaxError) as error:
-        raise RequestError(f"image: got a picture that cannot be decoded ({error}). Send it again.") from error
+        raise RequestError(f"got a picture that cannot be decoded ({error}). Send it again.") from error
     return hashlib.sha256(header.encode() + pixels).hexdigest()
 
 
 def _decode(image: Any, source: str, meaning: Meaning) -> Content:
     from ..depth.depth_map import DepthMap
-    from ..depth.io.files import picture_from_image, read_depth_map, read_picture
+    from ..depth.io.files import picture_from_image, read_depth_map, read_mask, read_picture
     from ..depth.io.pictures import orientation_of
 
+    if source == "region":
+        if not isinstance(image, bytes):
+            raise RequestError(f"got {shortened(image)}, expected the bytes of a picture's file.")
+        return DepthMap.from_array(np.asarray(read_mask(image), np.float32) / 255)
     if isinstance(image, bytes):
         return read_depth_map(image, meaning=meaning) if source == "depth_map" else read_picture(image)
     if source == "depth_map":
@@ -113,7 +123,7 @@ def _decode(image: Any, source: str, meaning: Meaning) -> Content:
             return DepthMap.from_array(image, meaning=meaning)
         return DepthMap.from_image(image, meaning=meaning).turned(orientation_of(image))
     if not hasattr(image, "mode"):
-        raise RequestError(f"image: got an array for source {source!r}, expected a picture.")
+        raise RequestError(f"got an array for source {source!r}, expected a picture.")
     return picture_from_image(image)
 
 
@@ -127,7 +137,7 @@ def _from_base64(text: str) -> bytes:
         data = b""
     if not data:
         raise RequestError(
-            f"image: got {shortened(text)}, expected base64 of the bytes of a file; no path or address is opened."
+            f"got {shortened(text)}, expected base64 of the bytes of a file; no path or address is opened."
         )
     return data
 
@@ -135,5 +145,5 @@ def _from_base64(text: str) -> bytes:
 def _refuse_oversized(size: int) -> None:
     if size > MAX_IMAGE_BYTES:
         raise RequestError(
-            f"image: got {size / 2**20:.0f} MiB, expected at most {MAX_IMAGE_BYTES // 2**20} MiB. Send a smaller file."
+            f"got {size / 2**20:.0f} MiB, expected at most {MAX_IMAGE_BYTES // 2**20} MiB. Send a smaller file."
         )

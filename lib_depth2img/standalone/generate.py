@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..depth.adjust import Adjustments
 from ..depth.conditioning import conditioning
+from ..depth.control import Control
 from ..devices import out_of_memory_as, without_autocast
 from ..errors import CheckpointError, RequestError
 from ..progress import Listener
@@ -50,12 +51,14 @@ def generate(
     *,
     mask: Image.Image | None = None,
     adjustments: Adjustments | None = None,
+    control: Control | None = None,
     progress: Listener | None = None,
 ) -> list[Image.Image]:
     """``parameters.batch_size`` pictures of ``parameters.size``; number i of them is that of the seed plus i alone.
 
     ``mask``: white is painted anew, black stays as it is in the picture; of any size. ``depth_map``: over the whole
-    of ``picture``.
+    of ``picture``. ``control``: how much depth counts, by default everywhere and once. Its region: as
+    ``pictures.region`` makes it.
 
     Raises:
         RequestError: not enough memory for the size and batch.
@@ -73,11 +76,11 @@ def generate(
         without_autocast(model.device),
     ):
         with model.at_work(model.text):
-            texts = [model.text(text) for text in (parameters.prompt, parameters.negative_prompt)]
+            prompt, negative = (model.text(text) for text in (parameters.prompt, parameters.negative_prompt))
         with model.at_work(model.vae):
             latent = _encoded(model, init)
         keep = None if mask is None else 1 - pictures.mask_tensor(mask, init.size).to(model.device)
-        sampled = Sampling(model, parameters, depth, *texts).run(latent, keep, progress)
+        sampled = Sampling(model, parameters, depth, prompt, negative, control or Control()).run(latent, keep, progress)
         with model.at_work(model.vae):
             results = _decoded(model, sampled)
     return results if mask is None else [_composed(init, result, mask) for result in results]

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..depth.conditioning import region_share
+from ..depth.depth_map import DepthMap
 from ..depth.geometry import LATENT_FACTOR, Placement, ResizeMode, place
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-__all__ = ["crop_and_resize", "default_size", "from_tensor", "mask_tensor", "placement", "to_tensor"]
+__all__ = ["crop_and_resize", "default_size", "from_tensor", "mask_tensor", "placement", "region", "to_tensor"]
 
 
 def default_size(picture: Image.Image, *, short_side: int, step: int) -> tuple[int, int]:
@@ -52,6 +54,12 @@ def mask_tensor(mask: Image.Image, size: tuple[int, int]) -> torch.Tensor:
 
     array = np.asarray(crop_and_resize(mask.convert("L"), size), dtype=np.float32) / 255.0
     return torch.nn.functional.avg_pool2d(torch.from_numpy(array)[None, None], LATENT_FACTOR)
+
+
+def region(white: Image.Image, picture: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    """(1, 1, H/8, W/8) float32 in [0, 1] for ``Control.region``: 1 where `white`, over the whole picture, is white."""
+    values = np.asarray(white.convert("L"), np.float32) / 255
+    return region_share(DepthMap.from_array(values), placement(picture, size))
 
 
 def from_tensor(pictures: torch.Tensor) -> list[Image.Image]:

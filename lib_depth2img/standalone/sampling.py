@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..depth.control import Control, Rows
 from ..errors import CheckpointError
 from ..progress import Listener, Progress
 from .samplers import DRAWING, scheduler
@@ -20,13 +21,18 @@ __all__ = ["Sampling"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """What one run holds still. ``depth``: (1, 1, h, w) conditioning. ``prompt``, ``negative``: (1, tokens, width)."""
+    """What one run holds still.
+
+    ``depth``: (1, 1, h, w) conditioning. ``prompt``, ``negative``: (1, tokens, width). ``control``: how much depth
+    counts.
+    """
 
     model: Model
     parameters: Parameters
     depth: Tensor
     prompt: Tensor
     negative: Tensor
+    control: Control
 
     def run(self, latent: Tensor, keep: Tensor | None, progress: Listener | None) -> Tensor:
         """Noise ``latent`` (1, 4, h, w) as far as the parameters say, denoise it: (B, 4, h, w) float32.
@@ -52,35 +58,48 @@ class Sampling:
         timesteps = made.timesteps.to(latent.device)
         x = noise * made.init_noise_sigma if wanted.from_noise else made.add_noise(latent, noise, timesteps[:1])
         with self.model.at_work(self.model.unet):
-            for done, t in enumerate(timesteps, start=1):
+            for done, t in enumerate(timesteps):
                 if keep is not None:
                     x = made.add_noise(latent, noise, t[None]) * keep + x * (1 - keep)
-                x = made.step(self._predicted(made.scale_model_input(x, t), t), t, x, return_dict=False, **drawing)[0]
+                predicted = self._predicted(made.scale_model_input(x, t), t, done / steps)
+                x = made.step(predicted, t, x, return_dict=False, **drawing)[0]
                 self._check(x)
                 if progress is not None:
-                    progress(Progress("sampling", "", done, steps, unit="step"))
+                    progress(Progress("sampling", "", done + 1, steps, unit="step"))
         return x if keep is None else latent * keep + x * (1 - keep)
 
-    def _predicted(self, x: Tensor, t: Tensor) -> Tensor:
+    def _predicted(self, x: Tensor, t: Tensor, progress: float) -> Tensor:
         """What the UNet says of ``x``, led away from the negative prompt: (B, 4, h, w) float32."""
         import torch
 
-        scale = self.parameters.cfg_scale
-        x = torch.cat([x, self.depth.repeat(len(x), 1, 1, 1)], dim=1)
+        count, scale = len(x), self.parameters.cfg_scale
         if scale == 1:
-            return self._asked(x, t, self.prompt)
+            return self._controlled(x, t, self.prompt, [True] * count, progress)
         if self.prompt.shape == self.negative.shape:
-            contexts = torch.cat([each.repeat(len(x), 1, 1) for each in (self.negative, self.prompt)])
-            without, with_prompt = self._asked(x.repeat(2, 1, 1, 1), t, contexts).chunk(2)
+            contexts = torch.cat([each.repeat(count, 1, 1) for each in (self.negative, self.prompt)])
+            prompted = [False] * count + [True] * count
+            without, with_prompt = self._controlled(x.repeat(2, 1, 1, 1), t, contexts, prompted, progress).chunk(2)
         else:  # of another number of chunks: one after the other, as the host does it
-            without, with_prompt = (self._asked(x, t, each) for each in (self.negative, self.prompt))
+            without, with_prompt = (
+                self._controlled(x, t, context, [prompted] * count, progress)
+                for context, prompted in ((self.negative, False), (self.prompt, True))
+            )
         return without + scale * (with_prompt - without)
 
-    def _asked(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
+    def _controlled(self, x: Tensor, t: Tensor, context: Tensor, prompted: list[bool], progress: float) -> Tensor:
+        """What the UNet says of ``x`` (N, 4, h, w), with as much depth as counts."""
+        import torch
+
         unet = self.model.unet
-        context = context.expand(len(x), -1, -1)
-        found: Tensor = unet(x.to(unet.dtype), t, context.to(unet.dtype), return_dict=False)[0]
-        return found.float()
+        context = context.expand(len(x), -1, -1).to(unet.dtype)
+
+        def asked(channel: Tensor) -> Tensor:
+            seen = torch.cat([x, channel], dim=1).to(unet.dtype)
+            found: Tensor = unet(seen, t, context, return_dict=False)[0]
+            return found.float()
+
+        channel = self.depth.expand(len(x), -1, -1, -1)
+        return self.control.answer(asked, channel, Rows([0] * len(x), prompted), progress)
 
     def _check(self, x: Tensor) -> None:
         if not bool(x.isfinite().all()):

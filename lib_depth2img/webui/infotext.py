@@ -15,18 +15,20 @@ from ..errors import RequestError
 from ..request.fields import FIELDS, Choice, Field, text_of
 from ..request.request import Depth2ImgRequest
 
-__all__ = ["DIGEST_KEY", "KEYS", "describe", "forget", "paste_functions", "read", "write"]
+__all__ = ["DIGEST_KEYS", "KEYS", "describe", "forget", "paste_functions", "read", "write"]
 
-DIGEST_KEY = "Depth2Img image hash"
-"""The sha256 prefix of the user's map or picture; the file itself cannot be put into an infotext."""
+DIGEST_KEYS = {"image": "Depth2Img image hash", "region": "Depth2Img region hash"}
+"""By field the key of the sha256 prefix of the user's file; the file itself cannot be put into an infotext."""
+
+_FILES = {"image": "a file", "region": "a region"}
 
 _WRITTEN = tuple(entry for entry in FIELDS if entry.infotext)
 
-KEYS = (*(entry.infotext for entry in _WRITTEN if entry.infotext), DIGEST_KEY)
+KEYS = (*(entry.infotext for entry in _WRITTEN if entry.infotext), *DIGEST_KEYS.values())
 
 
 def describe(request: Depth2ImgRequest, *, from_api: bool) -> dict[str, str]:
-    """Every field that is not at its default, by infotext key, and the digest of the user's image.
+    """Every field that is not at its default, by infotext key, and the digests of the user's files.
 
     ``from_api``: the request's defaults were the API's and not the tabs', which differ in ``append_depth_map``.
     """
@@ -35,8 +37,10 @@ def describe(request: Depth2ImgRequest, *, from_api: bool) -> dict[str, str]:
         value = getattr(request, entry.name)
         if entry.infotext and value != (entry.default if from_api else entry.panel_default):
             changed[entry.infotext] = text_of(value)
-    if request.image is not None:
-        changed[DIGEST_KEY] = request.image.digest
+    for name, key in DIGEST_KEYS.items():
+        file = getattr(request, name)
+        if file is not None:
+            changed[key] = file.digest
     return changed
 
 
@@ -88,14 +92,16 @@ def _shown(entry: Field) -> Callable[[Mapping[str, Any]], Any]:
 
 
 def _note(parameters: Mapping[str, Any]) -> str:
-    digest = _find(DIGEST_KEY, parameters)
-    if digest is None:
-        return ""
-    shown = html.escape(digest)
-    return (
-        f'<p class="depth2img-note" data-digest="{shown}">That picture was made with a file of your own, which an '
-        f"infotext cannot hold: choose it again (its sha256 begins with {shown}).</p>"
-    )
+    notes = []
+    for name, key in DIGEST_KEYS.items():
+        digest = _find(key, parameters)
+        if digest is not None:
+            shown = html.escape(digest)
+            notes.append(
+                f'<p class="depth2img-note" data-digest="{shown}">That picture was made with {_FILES[name]} of your '
+                f"own, which an infotext cannot hold: choose it again (its sha256 begins with {shown}).</p>"
+            )
+    return "".join(notes)
 
 
 def _find(key: str, parameters: Mapping[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import hashlib
@@ -16,13 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib_depth2img.depth.adjust import RANGES, Adjustments
+from lib_depth2img.depth.control import CONTROL_RANGES, Control
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import Depth2ImgError, RequestError
 from lib_depth2img.estimators.presets import PRESETS
 from lib_depth2img.request.fields import FIELDS, Choice, Field, Flag, Number, Picture, field_named
 from lib_depth2img.request.panel import PANEL_ORDER, panel_values, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
-from tests.uploads import b64, png16
+from tests.uploads import b64, png16, png_of
 
 DEFAULTS = Depth2ImgRequest()
 
@@ -62,6 +64,12 @@ def test_the_fields_are_those_promised_to_api_clients():
         "save_depth_map": False,
         "meaning": "nearness",
         "clip": 0.0,
+        "strength": 1.0,
+        "start": 0.0,
+        "end": 1.0,
+        "mode": "balanced",
+        "region": None,
+        "outside_mask": False,
     }
 
 
@@ -72,7 +80,7 @@ def test_every_default_passes_its_own_check():
 
 def test_numbers_have_the_ranges_of_the_depth_library():
     numbers = {entry.name: (entry.low, entry.high, entry.step) for entry in FIELDS if isinstance(entry, Number)}
-    assert numbers == {name: tuple(allowed) for name, allowed in RANGES.items()}
+    assert numbers == {name: tuple(allowed) for name, allowed in (RANGES | CONTROL_RANGES).items()}
 
 
 def test_labels_and_infotext_keys_are_unique():
@@ -95,6 +103,11 @@ def test_axes_are_the_source_independent_fields():
         "from_noise",
         "meaning",
         "clip",
+        "strength",
+        "start",
+        "end",
+        "mode",
+        "outside_mask",
     }
 
 
@@ -282,6 +295,12 @@ def test_positional_arguments_are_in_the_panels_order():
         True,
         "distance",
         0.01,
+        0.5,
+        0.1,
+        0.9,
+        "prompt",
+        None,
+        True,
     ]
     request = Depth2ImgRequest.from_mapping(script_values(args))
     assert dataclasses.asdict(request.replace(source="init_image", image=None, meaning="nearness")) == {
@@ -417,3 +436,43 @@ def test_importing_the_request_stays_cheap():
     code = f"import sys, lib_depth2img.request.request; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_region_is_a_map_of_where_depth_counts():
+    white = Image.new("L", (4, 2), 0)
+    white.paste(255, (2, 0, 4, 2))
+    data = png_of(white)
+    request = Depth2ImgRequest.from_mapping({"region": b64(data)})
+    np.testing.assert_array_equal(request.region.content.values, [[0, 0, 1, 1], [0, 0, 1, 1]])
+    assert request.region.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_region_of_transparency_is_taken_as_the_host_takes_masks():
+    clear = Image.new("RGBA", (4, 2), (0, 0, 0, 0))
+    clear.paste((0, 0, 0, 255), (0, 0, 1, 2))
+    request = Depth2ImgRequest.from_mapping({"region": b64(png_of(clear))})
+    np.testing.assert_array_equal(request.region.content.values[0], [1, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"strength": 3}, "strength: got 3, expected a number from 0 to 2."),
+        ({"start": -1}, "start: got -1, expected a number from 0 to 1."),
+        ({"start": 0.6, "end": 0.5}, "start: got 0.6, expected at most end, which is 0.5."),
+        ({"mode": "both"}, "mode: got 'both', expected one of balanced, prompt, depth."),
+        ({"region": "../../etc/passwd"}, "region: got '../../etc/passwd', expected base64 of the bytes of a file"),
+        ({"region": base64.b64encode(b"no picture").decode()}, "region: "),
+        ({"outside_mask": "yes"}, "outside_mask: got 'yes', expected true or false."),
+    ],
+)
+def test_a_bad_control_is_named_with_value_and_range(fields, said):
+    with pytest.raises(RequestError) as refused:
+        Depth2ImgRequest.from_mapping(fields)
+    assert str(refused.value).startswith(said)
+
+
+def test_the_control_of_a_request():
+    request = Depth2ImgRequest(strength=0.5, start=0.1, end=0.7, mode="depth")
+    assert request.control(None) == Control(0.5, 0.1, 0.7, "depth")
+    assert DEFAULTS.control(None).is_identity

@@ -13,6 +13,7 @@ import pytest
 import torch
 from ldm.models.diffusion import ddim
 
+from lib_depth2img.depth.control import Control
 from lib_depth2img.standalone.parameters import Parameters
 from lib_depth2img.standalone.samplers import scheduler
 from lib_depth2img.standalone.sampling import Sampling
@@ -93,7 +94,7 @@ def test_latents_after_ddim_are_theirs(model, ldms, latent, monkeypatch, strengt
     )
     with torch.no_grad():
         texts = [model.text(text) for text in (parameters.prompt, parameters.negative_prompt)]
-        ours = Sampling(model, parameters, depth, *texts).run(latent, None, None)
+        ours = Sampling(model, parameters, depth, *texts, Control()).run(latent, None, None)
         betas = model.betas[: parameters.noised(1000)]
         timesteps = scheduler("DDIM", parameters.steps_to_run, betas, "epsilon").timesteps.numpy()[::-1].copy()
         theirs = _ldms_ddim(ldms, timesteps, latent, depth, parameters)

@@ -194,12 +194,22 @@ def test_the_note_does_not_trust_the_infotext():
 def test_the_remark_about_a_file_goes_when_the_file_is_there():
     wanted = b"the very file"
     digest = hashlib.sha256(wanted).hexdigest()[:10]
-    note = infotext._note({infotext.DIGEST_KEY: digest})
+    note = infotext._note({infotext.DIGEST_KEYS["image"]: digest})
     assert digest in note
-    assert _note_left(b"another", None, note) == note
-    assert _note_left(None, Image.new("L", (2, 2)), note) == note
-    assert _note_left(wanted, Image.new("L", (2, 2)), note) == ""
-    assert _note_left(wanted, None, None) == ""
+    assert _note_left(b"another", None, None, note) == note
+    assert _note_left(None, Image.new("L", (2, 2)), None, note) == note
+    assert _note_left(wanted, Image.new("L", (2, 2)), None, note) == ""
+    assert _note_left(wanted, None, None, None) == ""
+
+
+def test_of_two_remarks_the_one_goes_whose_file_is_there():
+    said = {key: hashlib.sha256(name.encode()).hexdigest()[:10] for name, key in infotext.DIGEST_KEYS.items()}
+    note = infotext._note(said)
+    assert all(digest in note for digest in said.values())
+    left = _note_left(None, None, b"region", note)
+    assert said["Depth2Img image hash"] in left
+    assert said["Depth2Img region hash"] not in left
+    assert _note_left(b"image", None, b"region", note) == ""
 
 
 def test_the_remark_goes_for_a_picture_too():
@@ -207,4 +217,4 @@ def test_the_remark_goes_for_a_picture_too():
     request = Depth2ImgRequest.from_mapping({"source": "image", "image": picture})
     note = infotext._note(infotext.describe(request, from_api=False))
     assert note
-    assert _note_left(None, picture, note) == ""
+    assert _note_left(None, picture, None, note) == ""

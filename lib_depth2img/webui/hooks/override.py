@@ -10,7 +10,8 @@ import functools
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...depth.conditioning import conditioning
+from ...depth.conditioning import conditioning, region_share
+from ...depth.control import Control
 from ...depth.geometry import LATENT_FACTOR, ResizeMode, place
 from ...depth.sizes import same_shape
 from ...errors import Depth2ImgError
@@ -45,7 +46,8 @@ class Generation:
     """One run of ``process_images`` on a depth model.
 
     ``depth_maps``: the adjusted maps that were used, near = high, one for each init image of the host's batch; empty
-    until the host has asked for the conditioning. ``covers``: what each map is of.
+    until the host has asked for the conditioning. ``covers``: what each map is of. ``control``: how much depth counts;
+    everywhere and once until then.
     """
 
     def __init__(self, p: Any, request: Depth2ImgRequest) -> None:
@@ -55,6 +57,7 @@ class Generation:
         self.request = request
         self.depth_maps: list[DepthMap] = []
         self.covers: list[Cover] = []
+        self.control = Control()
 
     @property
     def p(self) -> Any:
@@ -73,6 +76,7 @@ class Generation:
         """
         with as_unprocessable(in_panel=not self.p.is_api):
             channel = self._channel(latent_image)
+            self.control = self.request.control(self._region(latent_image))
         if self.request.from_noise:
             self._start_from_noise()
         return channel.to(latent_image.device)
@@ -93,6 +97,23 @@ class Generation:
             for picture, placement in zip(whole, placements, strict=True)
         ]
         return conditioning(self.depth_maps, placements, batch_size=latent_image.shape[0])
+
+    def _region(self, latent_image: Tensor) -> Tensor | None:
+        """Where depth counts, (B or 1, 1, h, w) on the latent's device; None for everywhere."""
+        share = None
+        if self.request.region is not None:
+            height, width = (side * LATENT_FACTOR for side in latent_image.shape[-2:])
+            box = self._only_masked_box()
+            placements = [
+                self._whole_placement(picture.size, (width, height), box, tile_of(picture))
+                for picture in self.p.init_images
+            ]
+            share = region_share(self.request.region.content, placements, batch_size=latent_image.shape[0])
+            share = share.to(latent_image.device)
+        if self.request.outside_mask and self.p.mask is not None:
+            kept = self.p.mask[:1][None].to(latent_image.device).float()  # processing.py:1744
+            share = kept if share is None else share * kept
+        return share
 
     def _maps(self, pictures: list[Image.Image]) -> list[DepthMap]:
         """One map for each picture; the estimator looks at equal pictures once, as the Batch tab hands them over."""
@@ -127,9 +148,15 @@ class Generation:
         """How the map lies on the canvas: as the host laid the picture (processing.py:1679, 1691-1693)."""
         if box is not None and self._estimates_crop:
             return place(picture, canvas, resize_mode=ResizeMode.RESIZE_AND_FILL)
+        return self._whole_placement(picture, canvas, box, tile if self.request.source != "init_image" else None)
+
+    def _whole_placement(
+        self, picture: tuple[int, int], canvas: tuple[int, int], box: Box | None, tile: Tile | None
+    ) -> Placement:
+        """How what covers the whole picture lies on the canvas."""
         if box is not None:
             return place(picture, canvas, crop=box)
-        if tile is not None and self.request.source != "init_image":
+        if tile is not None:
             return place(tile.whole, canvas, crop=tile.box)
         return place(picture, canvas, resize_mode=self.p.resize_mode)
 

@@ -67,6 +67,12 @@ class Depth2ImgScript(_Script):
         except Depth2ImgError as error:
             override.refuse(p, error)
 
+    def process_before_every_sampling(self, p: Any, *_args: Any, **_keywords: Any) -> None:
+        """The sampler is there, and the depth channel too (processing.py:1767)."""
+        generation = override.current(p)
+        if generation is not None and not generation.control.is_identity:
+            host.answer_for_unet(p, generation.control.answer)
+
     def postprocess(self, p: Any, processed: Any, *_args: Any) -> None:
         generation = override.current(p)
         override.unbind(p)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...checkpoint import small_model
-from .interface import Event, Host, Point, Selected
+from .a1111_passes import answer_for_unet
+from .interface import Answer, Event, Host, Point, Selected
 
 if TYPE_CHECKING:
     import torch
@@ -184,6 +185,9 @@ class A1111(Host):
     def selected_script(self, p: Any) -> Any:
         index = p.script_args[0] if p.scripts is not None and p.script_args else 0  # scripts.py:746-760
         return p.scripts.selectable_scripts[index - 1] if index else None
+
+    def answer_for_unet(self, p: Any, answer: Answer) -> None:
+        answer_for_unet(p.sampler, answer)
 
     @contextmanager
     def status(self, text: str) -> Iterator[None]:

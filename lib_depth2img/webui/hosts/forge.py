@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...checkpoint.contents import is_depth_checkpoint
 from ...errors import RequestError
 from .a1111 import A1111
+from .forge_passes import answering
 from .forge_small_model import Recognition
-from .interface import Point, Selected
+from .interface import Answer, Point, Selected
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +90,10 @@ class Forge(A1111):
             if before is not _NO_VALUE:
                 data[_STEALTH] = before
 
+    def answer_for_unet(self, p: Any, answer: Answer) -> None:
+        """Noted at the sampler of this generation; ``_checking`` looks there at each step."""
+        p.sampler.model_wrap_cfg.depth2img_answer = answer
+
     def batch_pictures(self, source: Any, suffixes: Collection[str]) -> list[str]:
         return super().batch_pictures(source, (*suffixes, ".avif"))  # img2img.py:24
 
@@ -158,7 +163,9 @@ def _checking(original: Any) -> Any:
                 f"{(latent.shape[0], 1, *latent.shape[2:])}, as the latent: another extension changes the size of the "
                 "picture or of the batch while it is generated. Switch that extension off."
             )
-        return original(denoiser, denoiser_params, *args, **keywords)
+        answer = getattr(denoiser, "depth2img_answer", None)
+        with answering(denoiser, unet, answer) if answer and wanted == 1 else contextlib.nullcontext():
+            return original(denoiser, denoiser_params, *args, **keywords)
 
     return sampling_function
 

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from ...depth.control import Rows
     from ...estimators.estimator import Manage
 
-__all__ = ["Event", "Host", "Point", "Selected"]
+__all__ = ["Answer", "Event", "Host", "Point", "Selected"]
+
+Answer = Callable[["Callable[[torch.Tensor], torch.Tensor]", "torch.Tensor", "Rows", float], "torch.Tensor"]
+"""What answers for the UNet in one pass: as ``Control.answer``."""
 
 Event = Literal["script_unloaded", "ui_settings", "before_ui", "app_started"]
 """When a host calls back, by the names of ``modules.script_callbacks``."""
@@ -189,6 +193,10 @@ class Host(ABC):
     @abstractmethod
     def selected_script(self, p: Any) -> Any:
         """The selectable script that runs this generation, or None."""
+
+    @abstractmethod
+    def answer_for_unet(self, p: Any, answer: Answer) -> None:
+        """Let ``answer`` answer for the UNet in this generation, whose sampling is about to begin."""
 
     @abstractmethod
     def status(self, text: str) -> AbstractContextManager[None]:

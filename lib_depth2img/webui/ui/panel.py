@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from ...depth.io.pictures import picture_suffixes
 from ...request.fields import FIELDS, Choice, Flag, Number, field_named
 from ...request.panel import BATCH_ORDER, MISSING, PANEL_ORDER
 from ...request.user_image import digest_of
@@ -60,12 +61,12 @@ def build_panel(
         status = gr.HTML(markup.status_line(services.model()), elem_id="depth2img_status")
         widgets, about = _source_rows(services)
         note = gr.HTML("", elem_id="depth2img_note")
-        widgets |= _slider_rows() | _flag_rows(append_by_default)
+        widgets |= _slider_rows() | _flag_rows(append_by_default) | _control_rows()
         preview_ui.build(services, widgets, init_images)
         widgets |= _batch_rows()
         install_ui.build(services)
-        for name in ("image", "picture"):
-            inputs = [widgets["image"], widgets["picture"], note]
+        for name in ("image", "picture", "region"):
+            inputs = [widgets["image"], widgets["picture"], widgets["region"], note]
             widgets[name].change(_note_left, inputs, [note], queue=False, show_progress="hidden")
         _refresh_button(services, status, widgets["estimator"], about)
         gr.HTML(_hints(), visible=False)
@@ -83,7 +84,7 @@ def _widget(name: str, **settings: Any) -> Component:
     if isinstance(entry, Choice):
         # Labels are the values here: the host's ui-config.json knows no others (modules/ui_loadsave.py:10-11).
         return gr.Radio(choices=entry.labels, **settings | {"value": entry.label_of(settings["value"])})
-    return UploadedFile(file_types=_SUFFIXES, **settings)
+    return UploadedFile(**{"file_types": _SUFFIXES} | settings)
 
 
 def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Component]:
@@ -144,6 +145,17 @@ def _flag_rows(append_by_default: bool) -> dict[str, Component]:
     return widgets
 
 
+def _control_rows() -> dict[str, Component]:
+    with gr.Accordion("Strength, steps and region of the depth", open=False, elem_id="depth2img_control"):
+        with gr.Row():
+            widgets = {name: _widget(name) for name in ("strength", "start", "end")}
+        widgets["mode"] = _widget("mode")
+        with gr.Row():
+            widgets["region"] = _widget("region", height=80, file_types=sorted(picture_suffixes()))
+            widgets["outside_mask"] = _widget("outside_mask")
+    return widgets
+
+
 def _batch_rows() -> dict[str, Component]:
     with gr.Accordion("Batch: depth maps from a folder", open=False, elem_id="depth2img_batch"):
         folder = gr.Textbox(
@@ -173,12 +185,12 @@ def _refresh_button(services: PanelServices, status: Component, estimator: Compo
     button.click(refresh, [estimator], [status, estimator, about], queue=False, show_progress="hidden")
 
 
-def _note_left(image: Any, picture: Any, note: str | None) -> str:
-    """What an infotext asks for, until one of the uploads is that file."""
-    asked = re.search(r'data-digest="(\w+)"', note or "")
-    if asked and asked[1] in {digest_of(upload) for upload in (image, picture) if upload is not None}:
-        return ""
-    return note or ""
+def _note_left(image: Any, picture: Any, region: Any, note: str | None) -> str:
+    """What an infotext asks for, without the files that have been chosen since."""
+    chosen = {digest_of(upload) for upload in (image, picture, region) if upload is not None}
+    return "".join(
+        line[0] for line in re.finditer(r'<p [^>]*data-digest="(\w+)".*?</p>', note or "") if line[1] not in chosen
+    )
 
 
 def _visible_for(source_label: str) -> list[Any]:

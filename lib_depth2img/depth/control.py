@@ -1,0 +1,103 @@
+"""How much depth counts: at which steps, where, and on which side of the guidance.
+
+One formula does it all: ``out = flat + s (deep - flat)``, where ``deep`` is what the UNet says with the depth channel,
+``flat`` with a flat one, and s is the strength where depth counts and 0 elsewhere. The UNet's answers are mixed and not
+the channel itself, since half of a channel is not half of the depth: docs/control.md has the measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import RequestError
+from .adjust import Range
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CONTROL_RANGES", "FLAT", "MODES", "Control", "Rows"]
+
+FLAT = -1.0
+"""The depth channel of a flat map: everywhere the farthest."""
+
+MODES = ("balanced", "prompt", "depth")
+
+CONTROL_RANGES = {"strength": Range(0.0, 2.0, 0.05), "start": Range(0.0, 1.0, 0.01), "end": Range(0.0, 1.0, 0.01)}
+"""The allowed range of every number of ``Control``, for whoever draws the sliders."""
+
+
+class Rows(NamedTuple):
+    """What each of the N rows of a pass of the UNet is for.
+
+    ``picture``: which picture of the batch, from 0. ``prompted``: whether it sees the prompt, or the negative one.
+    """
+
+    picture: Sequence[int]
+    prompted: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Control:
+    """How much depth counts, for one generation.
+
+    ``strength``: 0 is no depth at all, 1 what the model was trained for, up to 2. ``start``, ``end``: from which share
+    of the steps on it counts, and up to which. ``mode``: on ``balanced`` alike for prompt and negative prompt; on
+    ``depth`` for the prompt only, so that the guidance drives the picture towards the depth as it drives it towards the
+    prompt; on ``prompt`` less from step to step, so that the layout is the depth's and the rest the prompt's.
+    ``region``: (1 or B, 1, h, w) in [0, 1] at the latent's size, where depth counts; None: everywhere.
+
+    Raises:
+        RequestError: a number out of its range, ``start`` above ``end``, or an unknown mode.
+    """
+
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    mode: str = "balanced"
+    region: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in CONTROL_RANGES.items():
+            object.__setattr__(self, name, allowed.checked(name, getattr(self, name)))
+        if self.start > self.end:
+            raise RequestError(f"start is {self.start:g} and end is {self.end:g}; start has to be at most end.")
+        if self.mode not in MODES:
+            raise RequestError(f"mode is {self.mode!r}; it has to be one of {', '.join(MODES)}.")
+
+    @property
+    def is_identity(self) -> bool:
+        """True when depth counts everywhere, at every step and once: what the model does by itself."""
+        return (self.strength, self.start, self.end, self.mode) == (1, 0, 1, "balanced") and self.region is None
+
+    def answer(self, asked: Callable[[Tensor], Tensor], channel: Tensor, rows: Rows, progress: float) -> Tensor:
+        """What the UNet is taken to say in one pass: (N, C, h, w) as ``asked`` gives it.
+
+        ``asked``: what the UNet says with a depth channel (N, 1, h, w). ``channel``: the generation's own.
+        ``progress``: the share of the steps that is done, in [0, 1). Asks twice only where depth counts in part.
+        """
+        import torch
+
+        share = self._share(channel, rows, progress)
+        flat = torch.full_like(channel, FLAT)
+        # Where depth counts fully or not at all over the whole of a row, the row is asked with the one or the other.
+        whole = (share == share[:, :, :1, :1]).all() and ((share == 0) | (share == 1)).all()
+        if whole:
+            return asked(torch.where(share == 1, channel, flat))
+        without = asked(flat)
+        return without + share.to(without.dtype) * (asked(channel) - without)
+
+    def _share(self, channel: Tensor, rows: Rows, progress: float) -> Tensor:
+        """s of every row and pixel: (N, 1, h, w), or (N, 1, 1, 1) without a region; float32 on the channel's device."""
+        import torch
+
+        strength = self.strength if self.start <= progress and (progress < self.end or self.end == 1) else 0.0
+        if self.mode == "prompt":
+            strength *= 1 - progress
+        share = torch.tensor([strength if prompted or self.mode != "depth" else 0.0 for prompted in rows.prompted])
+        share = share.to(channel.device).reshape(-1, 1, 1, 1)
+        if self.region is None:
+            return share
+        region = self.region.to(channel.device)
+        return share * (region if len(region) == 1 else region[list(rows.picture)])
