@@ -61,6 +61,11 @@ def region_of(number: int, side: int) -> Tensor:
     return region
 
 
+def always(control: Any) -> Callable[[int], Any]:
+    """The same for every scene."""
+    return lambda _number: control
+
+
 def settings(cells: int) -> dict[str, tuple[Callable[[int], Any], float]]:
     """By name what makes the control of scene number i, and the factor of the guidance."""
     made: dict[str, tuple[Callable[[int], Any], float]] = {}
@@ -69,20 +74,20 @@ def settings(cells: int) -> dict[str, tuple[Callable[[int], Any], float]]:
         made[name] = (make, guidance)
 
     for strength in STRENGTHS:
-        add(f"strength {strength:g}", lambda _, s=strength: Control(s))
+        add(f"strength {strength:g}", always(Control(strength)))
     for share in SHARES:
-        add(f"end {share:g}", lambda _, s=share: Control(end=s))
+        add(f"end {share:g}", always(Control(end=share)))
     for share in SHARES:
-        add(f"start {share:g}", lambda _, s=share: Control(start=s))
+        add(f"start {share:g}", always(Control(start=share)))
     add("region", lambda number: Control(region=region_of(number, cells)))
     add("region in the channel", lambda number: BlendedChannel(region_of(number, cells)))
     for strength in STRENGTHS:
         if strength not in (0.0, 1.0):
-            add(f"channel {strength:g}", lambda _, s=strength: BlendedChannel(s))
+            add(f"channel {strength:g}", always(BlendedChannel(strength)))
     for mode in MODES[1:]:
-        add(f"mode {mode}", lambda _, m=mode: Control(mode=m))
+        add(f"mode {mode}", always(Control(mode=mode)))
     for mode in MODES:
-        add(f"mode {mode}, guidance x2", lambda _, m=mode: Control(mode=m), 2.0)
+        add(f"mode {mode}, guidance x2", always(Control(mode=mode)), 2.0)
     return made
 
 
