@@ -175,3 +175,33 @@ def test_a_missing_default_model_is_said_in_one_line(tmp_path, unseen, monkeypat
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "--checkpoint" in error
+
+
+def test_control_of_depth_by_options(img2img, tmp_path) -> None:
+    region = Image.new("L", (32, 32), 0)
+    region.save(tmp_path / "black.png")
+    assert img2img(to="plain.png") == 0
+    assert img2img("--depth-strength", 0, to="none.png") == 0
+    assert img2img("--depth-region", tmp_path / "black.png", to="black.out.png") == 0
+    assert img2img("--depth-end", 0.5, "--depth-mode", "depth", to="other.png") == 0
+    plain, none, black, other = (_bytes(tmp_path / f"{name}.png") for name in ("plain", "none", "black.out", "other"))
+    assert none == black
+    assert len({plain, none, other}) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--depth-strength", "3"), "strength is 3.0; it has to be a number from 0 to 2"),
+        (("--depth-start", "0.8", "--depth-end", "0.2"), "start is 0.8 and end is 0.2; start has to be at most end"),
+        (("--depth-region", "none.png"), "none.png"),
+    ],
+)
+def test_control_that_cannot_be_is_refused_before_the_checkpoint_is_read(
+    options, said, img2img, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(loading, "load_model", lambda *_, **__: pytest.fail("the checkpoint was read"))
+    assert img2img(*options) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error

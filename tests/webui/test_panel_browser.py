@@ -103,6 +103,26 @@ def test_a_16_bit_map_arrives_with_all_its_bits_and_is_shown_at_once(page: Page,
     assert page.complaints() == []
 
 
+def test_strength_steps_mode_and_region_are_folded_away_until_wanted(page: Page, tmp_path: Path):
+    region = Image.new("L", (8, 4), 0)
+    region.paste(255, (4, 0, 8, 4))
+    region.save(tmp_path / "region.png")
+    page.open()
+    assert not page.seen("#depth2img_strength")
+    page.press("#depth2img_control .label-wrap")
+    page.until(lambda: page.seen("#depth2img_strength"))
+    page.slide("strength", 0.5)
+    page.slide("end", 0.8)
+    page.choose("depth2img_mode", "Depth is more important")
+    page.upload("depth2img_region", tmp_path / "region.png")
+    page.press("#depth2img_outside_mask input")
+    request = generate(page)
+    assert (request.strength, request.start, request.end, request.mode) == (0.5, 0.0, 0.8, "depth")
+    assert request.outside_mask
+    np.testing.assert_array_equal(request.region.content.values[0], [0, 0, 0, 0, 1, 1, 1, 1])
+    assert page.complaints() == []
+
+
 @pytest.mark.parametrize("kind", ["npy", "tif", "exr", "pfm"])
 def test_maps_of_bare_numbers_come_by_file(page: Page, tmp_path: Path, kind: str):
     values = np.linspace(-3.0, 40.0, 24 * 32, dtype=np.float32).reshape(24, 32)
