@@ -14,7 +14,7 @@ from tests.host.server import WebUI, encode
 pytestmark = pytest.mark.usefixtures("webui")
 
 
-@pytest.mark.a1111("without this extension it hands nine channels to a UNet of five")
+@pytest.mark.not_on("Forge", "without this extension it hands nine channels to a UNet of five")
 def test_equals_the_bare_hosts_conditioning(webui: WebUI, bare: WebUI, photograph: Image.Image) -> None:
     settings = {"width": 512, "height": 512, "steps": 1}
     assert bare.img2img(photograph, **settings).status_code == 200
@@ -26,7 +26,7 @@ def test_equals_the_bare_hosts_conditioning(webui: WebUI, bare: WebUI, photograp
     assert theirs["vae_encodes"] - ours["vae_encodes"] == 1
 
 
-@pytest.mark.a1111("without this extension it hands nine channels to a UNet of five")
+@pytest.mark.not_on("Forge", "without this extension it hands nine channels to a UNet of five")
 def test_a_large_photograph_is_seen_as_by_the_bare_host(webui: WebUI, bare: WebUI, photograph: Image.Image) -> None:
     """With grain, of which MiDaS would see single pixels, had nobody shrunk the picture before."""
     grain = Image.effect_noise((1800, 1800), 80).convert("RGB")
@@ -39,7 +39,7 @@ def test_a_large_photograph_is_seen_as_by_the_bare_host(webui: WebUI, bare: WebU
     assert np.abs(channels[1] - channels[0]).max() < 0.01
 
 
-@pytest.mark.a1111("without this extension it hands nine channels to a UNet of five")
+@pytest.mark.not_on("Forge", "without this extension it hands nine channels to a UNet of five")
 def test_flat_depth_is_minus_one_where_the_bare_host_has_nan(
     webui: WebUI, bare: WebUI, photograph: Image.Image
 ) -> None:
@@ -160,7 +160,7 @@ class TestOnlyMasked:
         assert (depth[:, 5:8] == 1).all()
 
     @pytest.mark.parametrize(("side", "left"), [(256, 64), (512, 206), (1024, 430)])
-    @pytest.mark.a1111("without this extension it hands nine channels to a UNet of five")
+    @pytest.mark.not_on("Forge", "without this extension it hands nine channels to a UNet of five")
     def test_crop_is_what_the_bare_host_does(
         self, webui: WebUI, bare: WebUI, photograph: Image.Image, side: int, left: int
     ) -> None:

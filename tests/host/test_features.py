@@ -19,7 +19,9 @@ from tests.host.server import WebUI, decode, encode
 
 pytestmark = pytest.mark.usefixtures("webui")
 
-NOT_IN_FORGE = pytest.mark.a1111("it has no tiling (modules_forge/utils.py:24), no hypertile, no passes apart")
+NOT_IN_FORGE = pytest.mark.not_on(
+    "Forge", "it has no tiling (modules_forge/utils.py:24), no hypertile, no passes apart"
+)
 
 
 def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> None:
