@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.host.conftest import FLAT, channel, depth_map, left_right, picture_of
+from lib_depth2img.depth.conditioning import conditioning
+from lib_depth2img.estimators.estimator import DepthEstimator
+from lib_depth2img.standalone.pictures import placement
+from tests.host.conftest import DEPTH, FLAT, channel, depth_map, left_right, picture_of
 from tests.host.server import WebUI, encode
 
 pytestmark = pytest.mark.usefixtures("webui")
@@ -49,6 +53,20 @@ def test_flat_depth_is_minus_one_where_the_bare_host_has_nan(
     webui.select(FLAT)
     assert webui.img2img(photograph).status_code == 200
     assert (channel(webui) == -1).all()
+
+
+@pytest.mark.parametrize("size", [(512, 512), (384, 640)])
+def test_every_host_gets_the_same(
+    webui: WebUI, checkpoints: Path, photograph: Image.Image, size: tuple[int, int]
+) -> None:
+    """What is computed here without any host; so what all hosts get is equal, whatever torch and timm they bring."""
+    estimator = DepthEstimator("dpt_hybrid", weights=checkpoints / DEPTH)
+    wanted = conditioning(estimator.estimate([photograph]), [placement(photograph, size)]).numpy()
+    reply = webui.img2img(photograph, width=size[0], height=size[1], steps=1, resize_mode=1)
+    assert reply.status_code == 200, reply.text
+    found = webui.records()["concat"]
+    assert wanted.std() > 0.2
+    assert np.abs(found - wanted).max() < 1e-3
 
 
 def test_batch_of_four_is_one_pass_and_no_encode_of_its_own(webui: WebUI, unseen: Image.Image) -> None:

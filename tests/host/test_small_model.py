@@ -41,7 +41,7 @@ def test_conditioning_is_that_of_the_standalone_road(small: WebUI, model, photog
     theirs = small.records()["concat"][:1]
     ours = conditioning(estimate_depth(model, photograph), placement(photograph, SIZE)).numpy()
     assert theirs.std() > 0.1
-    assert np.abs(theirs - ours).max() < 0.01
+    assert np.abs(theirs - ours).max() < 1e-3
 
 
 @pytest.mark.not_on("Forge", "it has no tiling (modules_forge/utils.py:24), no hypertile, no passes apart")

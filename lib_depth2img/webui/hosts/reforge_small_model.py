@@ -28,10 +28,15 @@ def small_model(supported_models: Any) -> Any:
 
         def clip_target(self, state_dict: Any = None) -> Any:
             target = super().clip_target(state_dict or {})
-            target.clip = functools.partial(target.clip, clip_model=_text_encoder)
+            target.clip = functools.partial(_with_small_text, target.clip)
             return target
 
     return SmallDepthModel
+
+
+def _with_small_text(original: Any, *, model_options: Any = None, **params: Any) -> Any:
+    """The host's ``SD2ClipModel``, told by its own option (sd1_clip.py:731) what to build inside."""
+    return original(model_options={**(model_options or {}), "clip_h_class": _text_encoder}, **params)
 
 
 def _text_encoder(device: str = "cpu", dtype: Any = None, model_options: Any = None) -> Any:

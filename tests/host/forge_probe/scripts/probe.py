@@ -97,13 +97,16 @@ def reforge():
             model_options=model_options or {},
         )
 
+    def with_text(original, *, model_options=None, **params):
+        return original(model_options={**(model_options or {}), "clip_h_class": text}, **params)
+
     class TestModel(supported_models.SD20):
         unet_config = supported_models.SD20.unet_config | UNET
         unet_extra_config = supported_models.SD20.unet_extra_config | {"num_head_channels": 32}
 
         def clip_target(self, state_dict=None):
             target = super().clip_target(state_dict or {})
-            target.clip = functools.partial(target.clip, clip_model=text)
+            target.clip = functools.partial(with_text, target.clip)
             return target
 
     def built(original, sd=None, **others):
