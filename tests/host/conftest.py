@@ -47,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "unknown: needs a WebUI that this extension does not know, named by UNKNOWN_ROOT"
     )
+    config.addinivalue_line("markers", "two_hosts: needs a second WebUI, named by OTHER_ROOT")
+    config.addinivalue_line("markers", "full_size: needs a depth model of full size, named by FULL_SIZE")
     config.addinivalue_line("markers", "not_on(hosts..., reason): about what those hosts have not, or do otherwise")
 
 
@@ -55,6 +57,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _take_out(config, items, "half_precision", "half precision", _half_precision_lacks)
     _take_out(config, items, "neighbours", "neighbours", _neighbours_lack)
     _take_out(config, items, "unknown", "a host that is not known", _unknown_lacks)
+    _take_out(config, items, "two_hosts", "two hosts", _second_host_lacks)
+    _take_out(config, items, "full_size", "a checkpoint of full size", _full_size_lacks)
     _take_out_of_this_host(config, items)
 
 
@@ -103,6 +107,18 @@ def _neighbours_lack() -> str | None:
 def _unknown_lacks() -> str | None:
     return (
         None if os.environ.get("UNKNOWN_ROOT") else "UNKNOWN_ROOT is not set (the folder of Forge Neo or Forge Classic)"
+    )
+
+
+def _second_host_lacks() -> str | None:
+    return None if os.environ.get("OTHER_ROOT") else "OTHER_ROOT is not set (the folder of another WebUI with its venv)"
+
+
+def _full_size_lacks() -> str | None:
+    return (
+        None
+        if os.environ.get("FULL_SIZE")
+        else "FULL_SIZE is not set (the file of a depth model, such as 512-depth-ema)"
     )
 
 
@@ -171,8 +187,10 @@ def start(root: Path, python: Path, checkpoints: Path, tmp_path_factory: pytest.
         environment: dict[str, str] | None = None,
         neighbours: Sequence[Path] = (),
         in_data: bool = False,
+        other: Path | None = None,
     ) -> WebUI:
-        webui = webui_class(root)(tmp_path_factory.mktemp(name), root=root, python=python)
+        folder, interpreter = (root, python) if other is None else (other, other / "venv" / "bin" / "python")
+        webui = webui_class(folder)(tmp_path_factory.mktemp(name), root=folder, python=interpreter)
         for neighbour in neighbours:
             webui.link_extension(neighbour, neighbour.name)
         if in_data:

@@ -90,8 +90,7 @@ def reforge():
         return SDClipModel(
             device=device,
             dtype=dtype,
-            layer="hidden",
-            layer_idx=-2,
+            layer="last",  # which one is taken, forge_clip.py decides, by the yaml
             textmodel_json_config=words | text_encoder(TEXT["layers"]),
             special_tokens={"start": 49406, "end": 49407, "pad": 0},
             model_options=model_options or {},
