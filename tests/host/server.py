@@ -73,6 +73,8 @@ class WebUI:
     probes: tuple[Path, ...] = (PROBE,)
     settings: ClassVar[Mapping[str, Any]] = {}
     """What it needs beside those of a test."""
+    plot_options: tuple[Any, ...] = (False, True, False, True, False, False, False, 0, False)
+    """Of the X/Y/Z plot, behind its axes: no legend, the pictures of the cells too, whatever seeds."""
     start_seconds = START_SECONDS
 
     def __init__(self, data: Path, *, root: Path, python: Path) -> None:
@@ -253,6 +255,7 @@ class ReForge(WebUI):
 
     probes = (PROBE, FORGE_PROBE)
     settings: ClassVar[Mapping[str, Any]] = {"live_previews_enable": False}
+    plot_options = (False, False, False, 0, *WebUI.plot_options[1:])
 
     def own_flags(self, *flags: str) -> list[str]:
         return [*(flag for flag in super().own_flags(*flags) if flag not in ("--use-cpu", "all")), "--always-cpu"]

@@ -201,7 +201,7 @@ class TestTxt2Img:
         arguments = [
             *(labels.index("Checkpoint name"), "", [PLAIN, DEPTH]),
             *(0, "", [], 0, "", []),
-            *(False, True, False, True, False, False, False, 0, False),
+            *webui.plot_options,
         ]
         body = {"prompt": "a", "steps": 1, "width": 64, "height": 64}
         reply = webui.post("/sdapi/v1/txt2img", **body, script_name="x/y/z plot", script_args=arguments)

@@ -44,12 +44,14 @@ def test_a_large_photograph_is_seen_as_by_the_bare_host(webui: WebUI, bare: WebU
 
 
 @pytest.mark.not_on("Forge", "without this extension it hands nine channels to a UNet of five")
-def test_flat_depth_is_minus_one_where_the_bare_host_has_nan(
-    webui: WebUI, bare: WebUI, photograph: Image.Image
-) -> None:
+@pytest.mark.not_on("ReForge", "without this extension its depth stage has the weights of a file, not the checkpoint's")
+def test_flat_depth_is_nan_in_the_bare_host(bare: WebUI, photograph: Image.Image) -> None:
     bare.select(FLAT)
     assert bare.img2img(photograph).status_code == 500
     assert np.isnan(bare.records()["concat"]).all()
+
+
+def test_flat_depth_is_minus_one(webui: WebUI, photograph: Image.Image) -> None:
     webui.select(FLAT)
     assert webui.img2img(photograph).status_code == 200
     assert (channel(webui) == -1).all()

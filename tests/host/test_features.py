@@ -161,7 +161,7 @@ class TestScriptsAndExtensions:
         arguments = [
             *(axes_index(webui, "[Depth2Img] Near"), "0.5,1", []),
             *(0, "", [], 0, "", []),
-            *(False, True, False, True, False, False, False, 0, False),
+            *webui.plot_options,
         ]
         reply = webui.img2img(photograph, script_name="x/y/z plot", script_args=arguments)
         assert reply.status_code == 200, reply.text
