@@ -147,8 +147,9 @@ def _checking(original: Any) -> Any:
         elif wanted == 1 and unet.extra_concat_condition is None and not _has_shape(given, latent, 1):
             raise RequestError(
                 f"The depth for the UNet is of the shape {tuple(getattr(given, 'shape', ()))}, expected "
-                f"{(latent.shape[0], 1, *latent.shape[2:])}, as the latent: another extension changes the size of the "
-                "picture or of the batch while it is generated. Switch that extension off."
+                f"{(latent.shape[0], 1, *latent.shape[2:])}, as the latent: the sampler or another extension changes "
+                "the size of the picture or of the batch while it is generated. Choose another sampler, or switch that "
+                "extension off."
             )
 
     return cfg_denoiser_callback

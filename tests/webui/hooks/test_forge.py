@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
 import warnings
@@ -139,6 +140,8 @@ class Inside:
         self.kinds: list[Any] = []
         self.loader = types.ModuleType("modules_forge.forge_loader")
         vars(self.loader)["VAE"] = self.vae
+        self.main_thread = types.ModuleType("modules_forge.main_thread")
+        vars(self.main_thread)["run_and_wait_result"] = self.run_and_wait_result
         guess, supported = (
             types.ModuleType(name) for name in ("huggingface_guess.model_list", "ldm_patched.modules.supported_models")
         )
@@ -157,16 +160,24 @@ class Inside:
             ldm_patched__modules__supported_models=supported,
             modules_forge=types.ModuleType("modules_forge"),
             modules_forge__forge_loader=self.loader,
+            modules_forge__main_thread=self.main_thread,
         )
 
     @staticmethod
     def vae(sd: Any = None, config: Any = None, metadata: Any = None) -> Any:
         return config
 
+    @staticmethod
+    def run_and_wait_result(function: Any, *args: Any, **keywords: Any) -> Any:
+        """modules_forge/main_thread.py:28-57 of reForge."""
+        with contextlib.suppress(Exception):
+            return function(*args, **keywords)
+
     def replaceable(self) -> list[Any]:
         return [
             self.denoiser["cfg_denoiser_callback"],
             vars(self.loader)["VAE"],
+            vars(self.main_thread)["run_and_wait_result"],
             LatentDepth2ImageDiffusion.__init__,
             list(self.kinds),
         ]
@@ -222,7 +233,7 @@ def test_everything_is_taken_back(inside: Inside, host: ForgeFamily) -> None:
     """Also said by the fixture, for every test of it."""
     changed = inside.replaceable()
     host.undo()
-    assert all(now != then for now, then in zip(inside.replaceable()[::3], changed[::3], strict=True))
+    assert all(now != then for now, then in zip(inside.replaceable()[::4], changed[::4], strict=True))
 
 
 def test_networks_are_the_memory_managers(monkeypatch: pytest.MonkeyPatch, host: ForgeFamily) -> None:
@@ -276,12 +287,39 @@ class TestReForge:
         prepared.undo()
 
     @pytest.mark.usefixtures("reforge")
-    def test_a_depth_model_is_built_without_depth_stage(self, tmp_path: Path) -> None:
+    def test_a_depth_model_is_built_without_depth_stage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is built when it is called, which only the bare host does."""
         small.register_clip(tmp_path)
+        built: list[str] = []
+
+        class MiDaSInference:
+            def __init__(self, model_type: str) -> None:
+                built.append(model_type)
+
+            def __call__(self, pictures: int) -> int:
+                return pictures + 1
+
+        monkeypatch.setattr("ldm.modules.midas.api.MiDaSInference", MiDaSInference)
         model = small.build(small.depth_config())
         assert isinstance(model, LatentDepth2ImageDiffusion)
-        assert model.depth_model is None
+        assert built == []
         assert not [name for name in model.state_dict() if name.startswith("depth_model.")]
+        assert [model.depth_model(1), model.depth_model(2)] == [2, 3]
+        assert built == ["dpt_hybrid"]
+
+    @pytest.mark.usefixtures("reforge")
+    def test_a_refusal_comes_through_the_hosts_main_thread(self, inside: Inside) -> None:
+        def refuse() -> None:
+            raise RequestError("one sentence")
+
+        def fail() -> None:
+            raise ValueError
+
+        run = vars(inside.main_thread)["run_and_wait_result"]
+        assert run(lambda a, b: a + b, 1, b=2) == 3
+        with pytest.raises(RequestError, match="one sentence"):
+            run(refuse)
+        assert run(fail) is None, "what is not ours goes as before"
 
     @pytest.mark.usefixtures("reforge")
     def test_the_small_vae_is_built_in_its_own_sizes(self, inside: Inside) -> None:
