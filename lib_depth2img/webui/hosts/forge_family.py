@@ -54,7 +54,8 @@ class Recognition:
 class ForgeFamily(A1111):
     """A host that drops ``depth_model.*`` of a checkpoint, and lets a manager decide what lies on the device.
 
-    ``memory`` and ``patcher``: the modules of that manager, and of ``ModelPatcher``. ``stealth``: the option by which
+    ``memory`` and ``patcher``: the modules of that manager, and of ``ModelPatcher``; ``loading``: what it is told, so
+    that a network comes whole and not layer by layer, which only its own layers can. ``stealth``: the option by which
     infotext is hidden in a picture's pixels. ``small_model``: how the small packaged checkpoint is recognised.
     """
 
@@ -65,6 +66,7 @@ class ForgeFamily(A1111):
     }
     memory: str
     patcher: str
+    loading: ClassVar[Mapping[str, Any]] = {}
     stealth: str
     small_model: Recognition
 
@@ -101,7 +103,8 @@ class ForgeFamily(A1111):
 
         @contextlib.contextmanager
         def on_device() -> Iterator[None]:
-            memory_management.load_models_gpu([patcher])
+            memory_management.load_models_gpu([patcher], **self.loading)
+            network.to(device)  # --always-no-vram leaves it where it lies
             yield
 
         return on_device

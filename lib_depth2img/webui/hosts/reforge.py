@@ -29,6 +29,7 @@ class ReForge(ForgeFamily):
     }
     memory = "ldm_patched.modules.model_management"
     patcher = "ldm_patched.modules.model_patcher"
+    loading: ClassVar[Mapping[str, Any]] = {"force_full_load": True}
     stealth = "stealth_pnginfo_opt"
 
     def __init__(self) -> None:

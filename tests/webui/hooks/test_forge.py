@@ -25,6 +25,7 @@ from lib_depth2img.webui.hosts.forge_family import ForgeFamily
 from lib_depth2img.webui.hosts.known import is_forge, is_known, is_reforge
 from lib_depth2img.webui.hosts.reforge import ReForge
 from tests import small_checkpoint as small
+from tests.pretend import pretended
 from tests.webui.hooks.stand_in import Patches
 
 with warnings.catch_warnings():
@@ -240,14 +241,20 @@ def test_networks_are_the_memory_managers(monkeypatch: pytest.MonkeyPatch, host:
     """backend/memory_management.py:588 and ldm_patched/modules/model_management.py:618, and their ``ModelPatcher``."""
     brought: list[Any] = []
     memory, patcher = types.ModuleType(host.memory), types.ModuleType(host.patcher)
-    vars(memory)["load_models_gpu"] = brought.extend
+
+    def load_models_gpu(models: list[Any], *, force_full_load: bool = False) -> None:
+        """Forge has no such word; it takes networks that are not of its own layers whole (memory_management.py:488)."""
+        assert force_full_load == isinstance(host, ReForge)
+        brought.extend(models)
+
+    vars(memory)["load_models_gpu"] = load_models_gpu
     vars(patcher)["ModelPatcher"] = lambda network, **devices: SimpleNamespace(network=network, **devices)
     monkeypatch.setitem(sys.modules, host.memory, memory)
     monkeypatch.setitem(sys.modules, host.patcher, patcher)
     network, device = torch.nn.Linear(1, 1), torch.device("cuda")
     assert host.manage is not None
-    with host.manage(network, device)():
-        pass
+    with pretended(), host.manage(network, device)():
+        assert network.weight.device.type == "cuda", "also where the manager left it"
     assert [(each.network, each.load_device, each.offload_device.type) for each in brought] == [
         (network, device, "cpu")
     ]
