@@ -37,7 +37,7 @@ browser:
 		&& apt-get install -y -qq chromium chromium-driver >/dev/null; } || { \
 		echo "The panel's tests need Chromium with its driver (Debian: apt install chromium chromium-driver)." >&2; exit 1; }
 
-# The third tier: WEBUI_ROOT=/path/to/stable-diffusion-webui (v1.10.1, or a Forge, with its venv). It is started, driven and stopped.
+# The third tier: WEBUI_ROOT=/path/to/stable-diffusion-webui (v1.10.1, Forge or reForge, with its venv). It is started, driven and stopped.
 # make hands on what else is said so: WEBUI_PYTHON, NEIGHBOURS, UNKNOWN_ROOT, UNKNOWN_PYTHON (CONTRIBUTING.md).
 test-webui: $(VENV)/.ready browser
 	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) -m pytest tests/host

@@ -73,6 +73,11 @@ class DepthEstimator:
         """True while the network of this estimator is in memory."""
         return self._network.loaded
 
+    @property
+    def device(self) -> str:
+        """Where the network computes, as torch names it."""
+        return str(self._network.device)
+
     def estimate(self, pictures: Sequence[Image.Image | np.ndarray]) -> list[DepthMap]:
         """One depth map per picture, in their order: relative nearness (near = high) on the network's grid, over the
         whole picture.

@@ -29,11 +29,13 @@ class Network(ABC):
     """A network and the device it computes on.
 
     ``key`` says whose weights they are, and ``precision`` what they compute in; both are part of the cache's keys.
+    ``device``: where the network computes.
     ``if_not_finite`` and ``if_no_memory`` are sentences for the user: what helps in that case.
     """
 
     key: Hashable
     precision: str
+    device: torch.device
     if_not_finite: str
     if_no_memory: str
 
@@ -71,8 +73,8 @@ class OwnNetwork(Network):
         precision: Precision,
         manage: Manage | None = None,
     ) -> None:
-        self._device = checked_device(device)
-        self.precision = checked_precision(precision, self._device)
+        self.device = checked_device(device)
+        self.precision = checked_precision(precision, self.device)
         self.key = _key_of(weights)
         self._preset, self._weights, self._manage = preset, weights, manage
         self._module: nn.Module | None = None
@@ -100,17 +102,17 @@ class OwnNetwork(Network):
 
         dtype = getattr(torch, self.precision)
         if self._module is None:
-            self._module = cast_network(build_network(self._preset, self._weights), dtype, self._device)
+            self._module = cast_network(build_network(self._preset, self._weights), dtype, self.device)
             if self._manage is None:
-                self._module.to(self._device)
+                self._module.to(self.device)
             else:
-                self._pass = self._manage(self._module, self._device)
+                self._pass = self._manage(self._module, self.device)
         with self._pass():
-            return _nearness(self._module, pictures.to(self._device, dtype))
+            return _nearness(self._module, pictures.to(self.device, dtype))
 
     def release(self) -> None:
         self._module, self._pass = None, nullcontext
-        empty_cache(self._device)
+        empty_cache(self.device)
 
 
 class BorrowedNetwork(Network):
@@ -136,12 +138,14 @@ class BorrowedNetwork(Network):
         key: Hashable,
         device: str | torch.device = "cpu",
     ) -> None:
-        self._live, self.key, self._device = live, key, device
+        import torch
+
+        self._live, self.key, self.device = live, key, torch.device(device)
 
     def run(self, pictures: Tensor) -> np.ndarray:
         with self._live() as module:
             dtype = next((parameter.dtype for parameter in module.parameters()), pictures.dtype)
-            return _nearness(module, pictures.to(self._device, dtype))
+            return _nearness(module, pictures.to(self.device, dtype))
 
 
 def _nearness(module: nn.Module, pictures: Tensor) -> np.ndarray:

@@ -142,7 +142,7 @@ def _depth_config(state_dict: Any, checkpoint: Path) -> Path | None:
         return configuration.PAIR_YAML
     if contents.midas == DEFAULT_PRESET:
         return None
-    if contents.midas is None:
+    if contents.midas is None or not host.keeps_depth_stage:  # which network is inside, its own file says
         return configuration.PAIR_YAML
     try:
         return configuration.write_beside(checkpoint, contents.midas)

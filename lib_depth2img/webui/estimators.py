@@ -55,7 +55,7 @@ class Estimators:
         """
         self.cache.max_bytes = settings.current().cache_megabytes * _MEGABYTE
         estimator = self._checkpoint() if name == CHECKPOINT else self._preset(name)
-        with host.status("Estimating depth"):
+        with host.status(f"Estimating depth on {estimator.device}"):
             return estimator.estimate(pictures)
 
     def statuses(self) -> list[EstimatorStatus]:

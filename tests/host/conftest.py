@@ -17,7 +17,7 @@ from selenium.webdriver import Chrome
 from skimage import data
 
 from tests import small_checkpoint as small
-from tests.host.server import Forge, WebUI, decode, encode, webui_class
+from tests.host.server import WebUI, decode, encode, webui_class
 from tests.webui.browser import Page, chromium
 
 DEPTH, PLAIN, NO_MIDAS, FLAT = "depth.safetensors", "plain.safetensors", "nomidas.safetensors", "flat.safetensors"
@@ -47,7 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "unknown: needs a WebUI that this extension does not know, named by UNKNOWN_ROOT"
     )
-    config.addinivalue_line("markers", "a1111(reason): about what Forge has not, or does otherwise")
+    config.addinivalue_line("markers", "two_hosts: needs a second WebUI, named by OTHER_ROOT")
+    config.addinivalue_line("markers", "full_size: needs a depth model of full size, named by FULL_SIZE")
+    config.addinivalue_line("markers", "not_on(hosts..., reason): about what those hosts have not, or do otherwise")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -55,7 +57,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _take_out(config, items, "half_precision", "half precision", _half_precision_lacks)
     _take_out(config, items, "neighbours", "neighbours", _neighbours_lack)
     _take_out(config, items, "unknown", "a host that is not known", _unknown_lacks)
-    _take_out_of_forge(config, items)
+    _take_out(config, items, "two_hosts", "two hosts", _second_host_lacks)
+    _take_out(config, items, "full_size", "a checkpoint of full size", _full_size_lacks)
+    _take_out_of_this_host(config, items)
 
 
 def _take_out(
@@ -69,17 +73,21 @@ def _take_out(
     _NOT_RUN.append(f"{len(marked)} tests of {what} were not run: {reason}.")
 
 
-def _take_out_of_forge(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not any(item.get_closest_marker("a1111") for item in items) or webui_class(_root()) is not Forge:
+def _take_out_of_this_host(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not any(item.get_closest_marker("not_on") for item in items):
         return
+    host = webui_class(_root()).__name__
     reasons: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if mark := item.get_closest_marker("a1111"):
-            reasons.setdefault(mark.args[0], []).append(item)
+        for mark in item.iter_markers("not_on"):
+            *hosts, reason = mark.args
+            if host in hosts:
+                reasons.setdefault(reason, []).append(item)
+                break
     for reason, marked in reasons.items():
         items[:] = [item for item in items if item not in marked]
         config.hook.pytest_deselected(items=marked)
-        _NOT_RUN.append(f"{len(marked)} tests cannot apply to Forge: {reason}.")
+        _NOT_RUN.append(f"{len(marked)} tests cannot apply to {host}: {reason}.")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -99,6 +107,18 @@ def _neighbours_lack() -> str | None:
 def _unknown_lacks() -> str | None:
     return (
         None if os.environ.get("UNKNOWN_ROOT") else "UNKNOWN_ROOT is not set (the folder of Forge Neo or Forge Classic)"
+    )
+
+
+def _second_host_lacks() -> str | None:
+    return None if os.environ.get("OTHER_ROOT") else "OTHER_ROOT is not set (the folder of another WebUI with its venv)"
+
+
+def _full_size_lacks() -> str | None:
+    return (
+        None
+        if os.environ.get("FULL_SIZE")
+        else "FULL_SIZE is not set (the file of a depth model, such as 512-depth-ema)"
     )
 
 
@@ -167,8 +187,10 @@ def start(root: Path, python: Path, checkpoints: Path, tmp_path_factory: pytest.
         environment: dict[str, str] | None = None,
         neighbours: Sequence[Path] = (),
         in_data: bool = False,
+        other: Path | None = None,
     ) -> WebUI:
-        webui = webui_class(root)(tmp_path_factory.mktemp(name), root=root, python=python)
+        folder, interpreter = (root, python) if other is None else (other, other / "venv" / "bin" / "python")
+        webui = webui_class(folder)(tmp_path_factory.mktemp(name), root=folder, python=interpreter)
         for neighbour in neighbours:
             webui.link_extension(neighbour, neighbour.name)
         if in_data:

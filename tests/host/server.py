@@ -11,8 +11,9 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import requests
@@ -70,6 +71,10 @@ class WebUI:
 
     asked_first = "/probe/state"
     probes: tuple[Path, ...] = (PROBE,)
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """What it needs beside those of a test."""
+    plot_options: tuple[Any, ...] = (False, True, False, True, False, False, False, 0, False)
+    """Of the X/Y/Z plot, behind its axes: no legend, the pictures of the cells too, whatever seeds."""
     start_seconds = START_SECONDS
 
     def __init__(self, data: Path, *, root: Path, python: Path) -> None:
@@ -127,7 +132,7 @@ class WebUI:
             shutil.copyfile(source, target)
 
     def write_settings(self, **settings: Any) -> None:
-        (self.data / "config.json").write_text(json.dumps(settings))
+        (self.data / "config.json").write_text(json.dumps({**self.settings, **settings}))
 
     def swap(self, **wanted: Any) -> None:
         """Other files to install than the published ones (probe/scripts/swap.py); to be said before the start."""
@@ -245,6 +250,19 @@ class Forge(WebUI):
         return [*own, "--always-cpu", *allowed]
 
 
+class ReForge(WebUI):
+    """reForge (``modules_forge`` and ``ldm_patched``). Its live preview asks the network for a network of its own."""
+
+    probes = (PROBE, FORGE_PROBE)
+    settings: ClassVar[Mapping[str, Any]] = {"live_previews_enable": False}
+    plot_options = (False, False, False, 0, *WebUI.plot_options[1:])
+
+    def own_flags(self, *flags: str) -> list[str]:
+        return [*(flag for flag in super().own_flags(*flags) if flag not in ("--use-cpu", "all")), "--always-cpu"]
+
+
 def webui_class(root: Path) -> type[WebUI]:
     """Who starts the WebUI in that folder."""
-    return Forge if (root / "modules_forge").is_dir() else WebUI
+    if (root / "modules_forge").is_dir():
+        return ReForge if (root / "ldm_patched").is_dir() else Forge
+    return WebUI

@@ -82,7 +82,8 @@ class TestImg2Img:
             assert expected in text
         assert "gamma" not in text
 
-    @pytest.mark.a1111("without this extension it hands nine channels to a UNet of five")
+    @pytest.mark.not_on("Forge", "without this extension it hands nine channels to a UNet of five")
+    @pytest.mark.not_on("ReForge", "no weight reaches its own depth stage, so it is given depth by ours")
     def test_disabled_is_the_bare_host(self, webui: WebUI, photograph: Image.Image) -> None:
         assert webui.img2img(photograph, depth2img={"enabled": False}).status_code == 200
         assert webui.records()["vae_encodes"] == 2
@@ -200,7 +201,7 @@ class TestTxt2Img:
         arguments = [
             *(labels.index("Checkpoint name"), "", [PLAIN, DEPTH]),
             *(0, "", [], 0, "", []),
-            *(False, True, False, True, False, False, False, 0, False),
+            *webui.plot_options,
         ]
         body = {"prompt": "a", "steps": 1, "width": 64, "height": 64}
         reply = webui.post("/sdapi/v1/txt2img", **body, script_name="x/y/z plot", script_args=arguments)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.host.conftest import FLAT, channel, depth_map, left_right, picture_of
+from lib_depth2img.depth.conditioning import conditioning
+from lib_depth2img.estimators.estimator import DepthEstimator
+from lib_depth2img.standalone.pictures import placement
+from tests.host.conftest import DEPTH, FLAT, channel, depth_map, left_right, picture_of
 from tests.host.server import WebUI, encode
 
 pytestmark = pytest.mark.usefixtures("webui")
 
 
-@pytest.mark.a1111("without this extension it hands nine channels to a UNet of five")
+@pytest.mark.not_on("Forge", "without this extension it hands nine channels to a UNet of five")
 def test_equals_the_bare_hosts_conditioning(webui: WebUI, bare: WebUI, photograph: Image.Image) -> None:
     settings = {"width": 512, "height": 512, "steps": 1}
     assert bare.img2img(photograph, **settings).status_code == 200
@@ -26,7 +30,7 @@ def test_equals_the_bare_hosts_conditioning(webui: WebUI, bare: WebUI, photograp
     assert theirs["vae_encodes"] - ours["vae_encodes"] == 1
 
 
-@pytest.mark.a1111("without this extension it hands nine channels to a UNet of five")
+@pytest.mark.not_on("Forge", "without this extension it hands nine channels to a UNet of five")
 def test_a_large_photograph_is_seen_as_by_the_bare_host(webui: WebUI, bare: WebUI, photograph: Image.Image) -> None:
     """With grain, of which MiDaS would see single pixels, had nobody shrunk the picture before."""
     grain = Image.effect_noise((1800, 1800), 80).convert("RGB")
@@ -39,16 +43,32 @@ def test_a_large_photograph_is_seen_as_by_the_bare_host(webui: WebUI, bare: WebU
     assert np.abs(channels[1] - channels[0]).max() < 0.01
 
 
-@pytest.mark.a1111("without this extension it hands nine channels to a UNet of five")
-def test_flat_depth_is_minus_one_where_the_bare_host_has_nan(
-    webui: WebUI, bare: WebUI, photograph: Image.Image
-) -> None:
+@pytest.mark.not_on("Forge", "without this extension it hands nine channels to a UNet of five")
+@pytest.mark.not_on("ReForge", "without this extension its depth stage has the weights of a file, not the checkpoint's")
+def test_flat_depth_is_nan_in_the_bare_host(bare: WebUI, photograph: Image.Image) -> None:
     bare.select(FLAT)
     assert bare.img2img(photograph).status_code == 500
     assert np.isnan(bare.records()["concat"]).all()
+
+
+def test_flat_depth_is_minus_one(webui: WebUI, photograph: Image.Image) -> None:
     webui.select(FLAT)
     assert webui.img2img(photograph).status_code == 200
     assert (channel(webui) == -1).all()
+
+
+@pytest.mark.parametrize("size", [(512, 512), (384, 640)])
+def test_every_host_gets_the_same(
+    webui: WebUI, checkpoints: Path, photograph: Image.Image, size: tuple[int, int]
+) -> None:
+    """What is computed here without any host; so what all hosts get is equal, whatever torch and timm they bring."""
+    estimator = DepthEstimator("dpt_hybrid", weights=checkpoints / DEPTH)
+    wanted = conditioning(estimator.estimate([photograph]), [placement(photograph, size)]).numpy()
+    reply = webui.img2img(photograph, width=size[0], height=size[1], steps=1, resize_mode=1)
+    assert reply.status_code == 200, reply.text
+    found = webui.records()["concat"]
+    assert wanted.std() > 0.2
+    assert np.abs(found - wanted).max() < 1e-3
 
 
 def test_batch_of_four_is_one_pass_and_no_encode_of_its_own(webui: WebUI, unseen: Image.Image) -> None:
@@ -160,7 +180,7 @@ class TestOnlyMasked:
         assert (depth[:, 5:8] == 1).all()
 
     @pytest.mark.parametrize(("side", "left"), [(256, 64), (512, 206), (1024, 430)])
-    @pytest.mark.a1111("without this extension it hands nine channels to a UNet of five")
+    @pytest.mark.not_on("Forge", "without this extension it hands nine channels to a UNet of five")
     def test_crop_is_what_the_bare_host_does(
         self, webui: WebUI, bare: WebUI, photograph: Image.Image, side: int, left: int
     ) -> None:

@@ -13,7 +13,7 @@ from tests.host.server import WebUI, decode, encode
 STAGE = "HostDepthStage"
 
 
-@pytest.mark.a1111("a checkpoint in its memory has no depth stage")
+@pytest.mark.not_on("Forge", "ReForge", "a checkpoint in its memory has no depth stage")
 def test_a_depth_model_loads_with_its_own_weights(webui: WebUI, photograph: Image.Image) -> None:
     state = webui.state()
     assert state["depth_class"] == STAGE
@@ -74,7 +74,7 @@ def test_a_preview_after_unload_and_no_memory_of_it_after(webui: WebUI, unseen: 
     assert webui.img2img(unseen).status_code == 200
 
 
-@pytest.mark.a1111("a checkpoint in its memory has no depth stage")
+@pytest.mark.not_on("Forge", "ReForge", "a checkpoint in its memory has no depth stage")
 def test_the_loaded_checkpoints_file_may_go(webui: WebUI, photograph: Image.Image, unseen: Image.Image) -> None:
     """A network drive that is gone; what was estimated before is known, and what was not is estimated."""
     file = webui.data / "models" / "Stable-diffusion" / DEPTH
@@ -100,7 +100,7 @@ def test_the_loaded_checkpoints_file_may_go(webui: WebUI, photograph: Image.Imag
     ],
     ids=["medvram", "lowvram", "no meta", "two models"],
 )
-@pytest.mark.a1111("it has other flags and settings for memory and precision")
+@pytest.mark.not_on("Forge", "ReForge", "it has other flags and settings for memory and precision")
 def test_memory_modes(
     start: Starter, webui: WebUI, photograph: Image.Image, flags: tuple[str, ...], settings: dict[str, object]
 ) -> None:
@@ -132,7 +132,7 @@ HALF = {
 
 @pytest.mark.half_precision
 @pytest.mark.parametrize("flags", HALF.values(), ids=HALF)
-@pytest.mark.a1111("it has other flags and settings for memory and precision")
+@pytest.mark.not_on("Forge", "ReForge", "it has other flags and settings for memory and precision")
 def test_half_precision(start: Starter, shared_webui: WebUI, photograph: Image.Image, flags: tuple[str, ...]) -> None:
     """With the packaged model, since a CPU takes minutes for one pass of MiDaS in half precision."""
     shared_webui.bring(SMALL_CHECKPOINT)
@@ -150,7 +150,7 @@ def test_half_precision(start: Starter, shared_webui: WebUI, photograph: Image.I
 
 
 @pytest.mark.half_precision
-@pytest.mark.a1111("it has other flags and settings for memory and precision")
+@pytest.mark.not_on("Forge", "ReForge", "it has other flags and settings for memory and precision")
 def test_midas_in_half_precision(start: Starter, webui: WebUI, photograph: Image.Image) -> None:
     expected, _picture = generated(webui, photograph)
     other = start("half midas", "--precision", "half")
@@ -169,7 +169,7 @@ def generated(webui: WebUI, picture: Image.Image) -> tuple[np.ndarray, np.ndarra
 
 
 @pytest.mark.parametrize("flag", ["--medvram", "--lowvram"])
-@pytest.mark.a1111("a checkpoint in its memory has no depth stage")
+@pytest.mark.not_on("Forge", "ReForge", "a checkpoint in its memory has no depth stage")
 def test_the_stage_is_on_the_gpu_for_its_pass_only(start: Starter, photograph: Image.Image, flag: str) -> None:
     """Told by what lowvram.py asks for, as there is one device here: in before the pass, away before the UNet's."""
     other = start("moves", "--no-half", flag)
@@ -182,7 +182,7 @@ def test_the_stage_is_on_the_gpu_for_its_pass_only(start: Starter, photograph: I
     other.stop()
 
 
-@pytest.mark.a1111("a checkpoint in its memory has no depth stage")
+@pytest.mark.not_on("Forge", "ReForge", "a checkpoint in its memory has no depth stage")
 def test_fp8_storage(start: Starter, webui: WebUI, photograph: Image.Image) -> None:
     """The host rounds every Conv2d and Linear to eight bits (sd_models.py:502-512); the estimate is as without."""
     expected = estimated(webui, photograph)

@@ -106,6 +106,14 @@ def test_the_panel_says_what_is_loaded(page: Page, webui: WebUI) -> None:
     page.wait(lambda: DEPTH in page.element("#depth2img_status").get_attribute("textContent"))
 
 
+def test_gradio_writes_nothing_beside_our_components(page: Page, webui: WebUI) -> None:
+    """gradio 4 describes a component in a ``.pyi`` file beside it, once the page is made."""
+    assert page.find("#depth2img_panel")
+    installed = webui.data / "extensions" / "depth2img" / "lib_depth2img"
+    assert list(installed.rglob("*.py"))
+    assert list(installed.rglob("*.pyi")) == []
+
+
 def test_txt2img_says_why_not(page: Page) -> None:
     page.open_tab("txt2img")
     page.wait(lambda: page.element("#txt2img_generate").get_attribute("disabled"))

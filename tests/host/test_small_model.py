@@ -41,10 +41,10 @@ def test_conditioning_is_that_of_the_standalone_road(small: WebUI, model, photog
     theirs = small.records()["concat"][:1]
     ours = conditioning(estimate_depth(model, photograph), placement(photograph, SIZE)).numpy()
     assert theirs.std() > 0.1
-    assert np.abs(theirs - ours).max() < 0.01
+    assert np.abs(theirs - ours).max() < 1e-3
 
 
-@pytest.mark.a1111("it has no tiling (modules_forge/utils.py:24), no hypertile, no passes apart")
+@pytest.mark.not_on("Forge", "it has no tiling (modules_forge/utils.py:24), no hypertile, no passes apart")
 def test_tiling_makes_the_picture_seamless_and_leaves_the_depth_alone(small: WebUI, unseen: Image.Image) -> None:
     """The host makes layers of exactly ``nn.Conv2d`` circular (sd_hijack.py:317), and this network is made of them."""
     small.post("/sdapi/v1/options", depth2img_cache_megabytes=0)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...depth.control import Rows
@@ -11,31 +10,30 @@ from ...depth.control import Rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .interface import Answer
+__all__ = ["ANSWER", "answered"]
 
-__all__ = ["answering"]
+ANSWER = "depth2img_answer"
+"""Where a ``CFGDenoiser``, which belongs to the sampler of one generation, has the ``Answer`` of it."""
 
 _WRAPPER = "model_function_wrapper"
 _CONCAT = "c_concat"
 
 
-@contextmanager
-def answering(denoiser: Any, unet: Any, answer: Answer) -> Iterator[None]:
-    """In it ``answer`` answers for the UNet, by Forge's own way to stand before it (patcher/base.py:147).
+def answered(unet: Any, denoiser: Any) -> Any:
+    """A clone of the patcher ``unet`` whose answers are those of ``denoiser``; ``unet`` itself when it is one already.
 
-    ``denoiser``: the ``CFGDenoiser``, which counts the steps. ``unet``: the patcher that the step takes its model and
-    options from. The wrapper of another extension stays in between.
+    That is Forge's own way to stand before a UNet (patcher/base.py:147): every generation begins with the patcher of
+    before, so nothing has to be taken back. The wrapper of another extension stays in between.
     """
-    options = unet.model_options
-    before = options.get(_WRAPPER)
-    unet.model_options = {**options, _WRAPPER: _wrapper(denoiser, answer, before)}
-    try:
-        yield
-    finally:
-        unet.model_options = options
+    before = unet.model_options.get(_WRAPPER)
+    if getattr(before, ANSWER, None) is denoiser:
+        return unet
+    clone = unet.clone()
+    clone.set_model_unet_function_wrapper(_wrapper(denoiser, before))
+    return clone
 
 
-def _wrapper(denoiser: Any, answer: Answer, before: Callable[..., Tensor] | None) -> Callable[..., Tensor]:
+def _wrapper(denoiser: Any, before: Callable[..., Tensor] | None) -> Callable[..., Tensor]:
     """Called with the rows of one pass (sampling_function.py:270)."""
 
     def wrapped(apply_model: Callable[..., Tensor], said: Mapping[str, Any]) -> Tensor:
@@ -49,6 +47,9 @@ def _wrapper(denoiser: Any, answer: Answer, before: Callable[..., Tensor] | None
 
         pictures = len(x) // len(parts)
         rows = Rows(list(range(pictures)) * len(parts), [part == 0 for part in parts for _ in range(pictures)])
-        return answer(with_channel, said["c"][_CONCAT], rows, denoiser.step / denoiser.total_steps)
+        answer = getattr(denoiser, ANSWER)
+        found: Tensor = answer(with_channel, said["c"][_CONCAT], rows, denoiser.step / denoiser.total_steps)
+        return found
 
+    setattr(wrapped, ANSWER, denoiser)
     return wrapped

@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Recognition"]
+__all__ = ["TEXT_ENCODER", "UNET", "small_model"]
 
 _WIDTH, _TEXT_LAYERS, _HEADS = 96, 2, 4
 
-_UNET = {
+UNET = {
     "context_dim": _WIDTH,
     "model_channels": 64,
     "in_channels": 5,
@@ -40,7 +40,7 @@ _VAE = {
     "sample_size": 256,
 }
 
-_TEXT_ENCODER = {
+TEXT_ENCODER = {
     "hidden_size": _WIDTH,
     "intermediate_size": 4 * _WIDTH,
     "num_hidden_layers": _TEXT_LAYERS,
@@ -49,32 +49,13 @@ _TEXT_ENCODER = {
 }
 
 
-class Recognition:
-    """Stands in Forge's list of models between ``begin`` and ``end``; beginning again changes nothing."""
+def small_model(model_list: Any) -> Any:
+    """The small checkpoint's kind, for the ``models`` of huggingface_guess' module."""
 
-    def __init__(self) -> None:
-        self._known: Any = None
-
-    def begin(self) -> None:
-        from huggingface_guess import model_list
-
-        if self._known is None:
-            self._known = _small_model(model_list)
-            model_list.models.append(self._known)
-
-    def end(self) -> None:
-        from huggingface_guess import model_list
-
-        if self._known is not None:
-            model_list.models.remove(self._known)
-            self._known = None
-
-
-def _small_model(model_list: Any) -> Any:
     class SmallDepthModel(model_list.SD20):
         """Forge builds subclasses too with its engine for Stable Diffusion 2 (loader.py, ``matched_guesses``)."""
 
-        unet_config = _UNET
+        unet_config = UNET
         unet_extra_config = {**model_list.SD20.unet_extra_config, "num_head_channels": 32}  # noqa: RUF012 - theirs is
 
         @property
@@ -101,6 +82,6 @@ def _configurations(sd2: str) -> Path:
         source, folder = Path(loader.dir_path, "huggingface", sd2), Path(_folder[0].name)
         shutil.copytree(source, folder, dirs_exist_ok=True)
         text = json.loads((source / "text_encoder" / "config.json").read_text(encoding="utf-8"))
-        for part, config in (("vae", _VAE), ("text_encoder", text | _TEXT_ENCODER)):
+        for part, config in (("vae", _VAE), ("text_encoder", text | TEXT_ENCODER)):
             (folder / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return Path(_folder[0].name)

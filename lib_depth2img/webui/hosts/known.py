@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-__all__ = ["UNKNOWN", "is_forge", "is_known"]
+__all__ = ["UNKNOWN", "is_forge", "is_known", "is_reforge"]
 
 UNKNOWN = (
-    "Depth2Img does nothing in this WebUI. It works in AUTOMATIC1111's stable-diffusion-webui (v1.10.1), its AMD fork "
-    "and Forge, and leaves other hosts alone; there, ControlNet's depth models are the way to give a picture's depth."
+    "Depth2Img does nothing in this WebUI. It works in AUTOMATIC1111's stable-diffusion-webui (v1.10.1), its AMD fork, "
+    "Forge and reForge, and leaves other hosts alone; there, ControlNet's depth models are the way to give a picture's "
+    "depth."
 )
 
 
@@ -21,14 +22,27 @@ def is_forge() -> bool:
     return all(map(_has, ("modules_forge", "backend.diffusion_engine.sd20", "huggingface_guess.model_list")))
 
 
-def is_known() -> bool:
-    """Whether this extension can do anything here: in Forge, AUTOMATIC1111's host, or one with the same inside.
+def is_reforge() -> bool:
+    """Whether the host is reForge.
 
-    Children of Forge load checkpoints in other ways; SD.Next has no ``ldm``; Forge Classic has one without the depth
-    model.
+    It has what Forge was made of before (``ldm_patched``), in the newer order of folders, and Stability's depth model.
+    Forge Classic has an ``ldm`` without that model.
+    """
+    reforge = ("modules_forge.forge_loader", "ldm_patched.modules.text_encoders.sd2_clip")
+    return all(map(_has, reforge)) and _has_depth_model()
+
+
+def is_known() -> bool:
+    """Whether this extension can do anything here: in Forge, reForge, AUTOMATIC1111's host, or one with its inside.
+
+    Other children of Forge load checkpoints in other ways; SD.Next has no ``ldm``.
     """
     if _has("modules_forge"):
-        return is_forge()
+        return is_forge() or is_reforge()
+    return _has_depth_model()
+
+
+def _has_depth_model() -> bool:
     try:
         from ldm.models.diffusion.ddpm import LatentDepth2ImageDiffusion  # noqa: F401
     except ImportError:

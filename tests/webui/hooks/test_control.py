@@ -160,6 +160,19 @@ def test_who_asks_more_often_than_the_host_is_refused():
         denoiser.inner_model(given["x"], given["sigma"], cond=cond)
 
 
+class Patcher:
+    """Forge's ModelPatcher, as far as wrappers go (backend/patcher/base.py:60-147)."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.model_options = options
+
+    def clone(self) -> Patcher:
+        return Patcher(dict(self.model_options))
+
+    def set_model_unet_function_wrapper(self, wrapper: Any) -> None:
+        self.model_options["model_function_wrapper"] = wrapper
+
+
 def test_forges_wrapper_knows_the_rows_and_leaves_that_of_another_in_between():
     asked = []
 
@@ -174,13 +187,13 @@ def test_forges_wrapper_knows_the_rows_and_leaves_that_of_another_in_between():
     x, t, region = torch.rand(6, 4, 2, 3, generator=generator), torch.rand(6), torch.rand(2, 1, 2, 3)
     c = {"c_concat": torch.rand(6, 1, 2, 3) * 2 - 1, "c_crossattn": torch.rand(6, 77, 8)}
     said = {"input": x, "timestep": t, "c": c, "cond_or_uncond": [1, 0, 0]}
-    options = {"model_function_wrapper": others}
-    unet = SimpleNamespace(model_options=options)
     control = Control(0.5, mode="depth", region=region)
-    with forge_passes.answering(SimpleNamespace(step=1, total_steps=4), unet, control.answer):
-        found = unet.model_options["model_function_wrapper"](apply_model, said)
-    assert unet.model_options is options
-    assert options == {"model_function_wrapper": others}
+    denoiser = SimpleNamespace(step=1, total_steps=4, depth2img_answer=control.answer)
+    unet = Patcher({"model_function_wrapper": others})
+    clone = forge_passes.answered(unet, denoiser)
+    assert unet.model_options == {"model_function_wrapper": others}
+    assert forge_passes.answered(clone, denoiser) is clone
+    found = clone.model_options["model_function_wrapper"](apply_model, said)
     s = 0.5 * torch.cat([torch.zeros_like(region), region, region])
     flat = others(apply_model, {**said, "c": {**c, "c_concat": torch.full_like(c["c_concat"], FLAT)}})
     torch.testing.assert_close(found, flat + s * (others(apply_model, said) - flat))

@@ -1,9 +1,11 @@
-"""What is said of Forge in hosts/forge.py, on a stand-in of the modules it asks; the rest is seen in a real one."""
+"""What is said of Forge and reForge in hosts/, on a stand-in of the modules they ask; the rest is seen in real ones."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,15 +13,28 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from safetensors import safe_open
 
 from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
 from lib_depth2img.errors import RequestError
 from lib_depth2img.webui.hosts import Point, Selected
+from lib_depth2img.webui.hosts.a1111 import A1111
 from lib_depth2img.webui.hosts.forge import Forge
-from lib_depth2img.webui.hosts.known import is_forge
+from lib_depth2img.webui.hosts.forge_family import ForgeFamily
+from lib_depth2img.webui.hosts.known import is_forge, is_known, is_reforge
+from lib_depth2img.webui.hosts.reforge import ReForge
+from tests import small_checkpoint as small
+from tests.pretend import pretended
 from tests.webui.hooks.stand_in import Patches
 
-FILES = ("modules_forge/__init__.py", "backend/diffusion_engine/sd20.py", "huggingface_guess/model_list.py")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from ldm.models.autoencoder import AutoencoderKL
+    from ldm.models.diffusion.ddpm import LatentDepth2ImageDiffusion
+
+FORGE = ("modules_forge/__init__.py", "backend/diffusion_engine/sd20.py", "huggingface_guess/model_list.py")
+REFORGE = ("modules_forge/forge_loader.py", "ldm_patched/modules/text_encoders/sd2_clip.py")
 
 
 @pytest.fixture
@@ -29,7 +44,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("modules_forge", "backend", "huggingface_guess"):
+        if name.split(".")[0] in ("modules_forge", "backend", "huggingface_guess", "ldm_patched"):
             del sys.modules[name]
 
 
@@ -39,16 +54,34 @@ def lay(path: Path, *files: str) -> None:
         (path / file).touch()
 
 
+def told(path: Path) -> tuple[bool, bool, bool]:
+    return is_known(), is_forge(), is_reforge()
+
+
+def test_v1_10_1_is_known_by_its_depth_model(path: Path) -> None:
+    assert told(path) == (True, False, False)
+
+
 def test_forge_is_known_by_its_engine_for_stable_diffusion_2(path: Path) -> None:
-    assert not is_forge()
-    lay(path, *FILES)
-    assert is_forge()
+    lay(path, *FORGE)
+    assert told(path) == (True, True, False)
 
 
-@pytest.mark.parametrize("lacking", FILES)
-def test_its_children_are_not_forge(path: Path, lacking: str) -> None:
-    lay(path, *(file for file in FILES if file != lacking))
-    assert not is_forge()
+def test_reforge_is_known_by_what_forge_was_made_of_and_the_depth_model(path: Path) -> None:
+    lay(path, *REFORGE)
+    assert told(path) == (True, False, True)
+
+
+def test_forge_classic_has_an_ldm_without_the_depth_model(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay(path, *REFORGE)
+    monkeypatch.setitem(sys.modules, "ldm.models.diffusion.ddpm", types.ModuleType("ldm.models.diffusion.ddpm"))
+    assert told(path) == (False, False, False)
+
+
+@pytest.mark.parametrize("files", [FORGE, REFORGE])
+def test_children_that_lack_something_are_left_alone(path: Path, files: tuple[str, ...]) -> None:
+    lay(path, "modules_forge/__init__.py", *files[:-1])
+    assert told(path) == (False, False, False)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **modules: types.ModuleType) -> None:
@@ -97,18 +130,25 @@ def test_a_canvas_is_known_by_the_html_before_its_picture() -> None:
     assert host.init_image_of(image, {"elem_id": "img_inpaint_base"}) == "img_inpaint_base"
 
 
-class Sampling:
-    """backend/sampling/sampling_function.py:327, called as in modules/sd_samplers_cfg_denoiser.py."""
+class Inside:
+    """What both hosts have for sampling and recognition: the callback (sd_samplers_cfg_denoiser.py) and the kinds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.reached: Any = "nothing"
+        self.told: list[Any] = []
         denoiser = types.ModuleType("modules.sd_samplers_cfg_denoiser")
-        self.module = vars(denoiser)
-        self.module["sampling_function"] = self.sampling_function
-        guess = types.ModuleType("huggingface_guess.model_list")
-        self.models: list[Any] = []
+        self.denoiser = vars(denoiser)
+        self.denoiser["cfg_denoiser_callback"] = self.told.append
+        self.kinds: list[Any] = []
+        self.loader = types.ModuleType("modules_forge.forge_loader")
+        vars(self.loader)["VAE"] = self.vae
+        self.main_thread = types.ModuleType("modules_forge.main_thread")
+        vars(self.main_thread)["run_and_wait_result"] = self.run_and_wait_result
+        guess, supported = (
+            types.ModuleType(name) for name in ("huggingface_guess.model_list", "ldm_patched.modules.supported_models")
+        )
         sd2 = type("SD20", (), {"unet_extra_config": {}, "huggingface_repo": "sd2"})
-        vars(guess).update(models=self.models, SD20=sd2)
+        for module in (guess, supported):
+            vars(module).update(models=self.kinds, SD20=sd2)
         pretend(
             monkeypatch,
             modules=types.ModuleType("modules"),
@@ -116,70 +156,188 @@ class Sampling:
             modules__sd_samplers_cfg_denoiser=denoiser,
             huggingface_guess=types.ModuleType("huggingface_guess"),
             huggingface_guess__model_list=guess,
+            ldm_patched=types.ModuleType("ldm_patched"),
+            ldm_patched__modules=types.ModuleType("ldm_patched.modules"),
+            ldm_patched__modules__supported_models=supported,
+            modules_forge=types.ModuleType("modules_forge"),
+            modules_forge__forge_loader=self.loader,
+            modules_forge__main_thread=self.main_thread,
         )
 
-    def sampling_function(self, _denoiser: Any, denoiser_params: Any, cond_scale: float) -> float:
-        self.reached = denoiser_params.image_cond
-        return cond_scale
+    @staticmethod
+    def vae(sd: Any = None, config: Any = None, metadata: Any = None) -> Any:
+        return config
+
+    @staticmethod
+    def run_and_wait_result(function: Any, *args: Any, **keywords: Any) -> Any:
+        """modules_forge/main_thread.py:28-57 of reForge."""
+        with contextlib.suppress(Exception):
+            return function(*args, **keywords)
+
+    def replaceable(self) -> list[Any]:
+        return [
+            self.denoiser["cfg_denoiser_callback"],
+            vars(self.loader)["VAE"],
+            vars(self.main_thread)["run_and_wait_result"],
+            LatentDepth2ImageDiffusion.__init__,
+            list(self.kinds),
+        ]
 
     def sample(self, channels: int, image_cond: Any) -> Any:
+        """What stands beside the latent once the callbacks have been called."""
         unet = SimpleNamespace(
-            model=SimpleNamespace(diffusion_model=SimpleNamespace(config={"in_channels": channels})),
-            extra_concat_condition=None,
+            model=SimpleNamespace(diffusion_model=SimpleNamespace(in_channels=channels)), extra_concat_condition=None
         )
         model = SimpleNamespace(forge_objects=SimpleNamespace(unet=unet))
         denoiser = SimpleNamespace(inner_model=SimpleNamespace(inner_model=model))
-        params = SimpleNamespace(x=torch.zeros(2, 4, 8, 8), image_cond=image_cond)
-        return self.module["sampling_function"](denoiser, denoiser_params=params, cond_scale=7.0)
+        params = SimpleNamespace(denoiser=denoiser, x=torch.zeros(2, 4, 8, 8), image_cond=image_cond)
+        self.denoiser["cfg_denoiser_callback"](params)
+        assert self.told.pop() is params, "other extensions are told"
+        return params.image_cond
 
 
 @pytest.fixture
-def sampling(monkeypatch: pytest.MonkeyPatch) -> Sampling:
-    return Sampling(monkeypatch)
+def inside(monkeypatch: pytest.MonkeyPatch) -> Inside:
+    return Inside(monkeypatch)
 
 
-@pytest.fixture
-def host(sampling: Sampling) -> Iterator[Forge]:
-    """Forge with what this extension puts into it."""
-    assert sampling.models == []
-    prepared = Forge()
-    prepared.prepare()
+@pytest.fixture(params=[Forge, ReForge])
+def host(request: pytest.FixtureRequest, inside: Inside) -> Iterator[ForgeFamily]:
+    """Each with what this extension puts into it."""
+    before = inside.replaceable()
+    prepared: ForgeFamily = request.param()
+    for _ in range(2):
+        prepared.prepare()
+    assert len(inside.kinds) == 1
     yield prepared
     prepared.undo()
+    assert inside.replaceable() == before
 
 
 @pytest.mark.usefixtures("host")
-def test_depth_that_does_not_fit_is_an_error_and_not_dropped(sampling: Sampling) -> None:
+def test_depth_that_does_not_fit_is_an_error_and_not_dropped(inside: Inside) -> None:
     depth = torch.zeros(2, 1, 8, 8)
-    assert sampling.sample(5, depth) == 7.0
-    assert sampling.reached is depth
+    assert inside.sample(5, depth) is depth
     for wrong in (torch.zeros(1, 1, 8, 8), torch.zeros(2, 1, 8, 9), torch.zeros(2, 5, 8, 8), None):
         with pytest.raises(RequestError, match=r"expected \(2, 1, 8, 8\)"):
-            sampling.sample(5, wrong)
+            inside.sample(5, wrong)
 
 
 @pytest.mark.usefixtures("host")
-def test_a_refiner_without_depth_gets_none(sampling: Sampling) -> None:
-    sampling.sample(4, torch.zeros(2, 1, 8, 8))
-    assert sampling.reached is None
+def test_a_refiner_without_depth_gets_none(inside: Inside) -> None:
+    assert inside.sample(4, torch.zeros(2, 1, 8, 8)) is None
     inpainting = torch.zeros(2, 5, 8, 8)
-    sampling.sample(9, inpainting)
-    assert sampling.reached is inpainting
+    assert inside.sample(9, inpainting) is inpainting
 
 
-def test_everything_is_taken_back(sampling: Sampling) -> None:
-    theirs = sampling.module["sampling_function"]
-    host = Forge()
-    for _ in range(2):
-        host.prepare()
-    assert len(sampling.models) == 1
-    assert sampling.module["sampling_function"] != theirs
+def test_everything_is_taken_back(inside: Inside, host: ForgeFamily) -> None:
+    """Also said by the fixture, for every test of it."""
+    changed = inside.replaceable()
     host.undo()
-    assert sampling.models == []
-    assert sampling.module["sampling_function"] == theirs
+    assert all(now != then for now, then in zip(inside.replaceable()[::4], changed[::4], strict=True))
 
 
-def test_what_belongs_to_ldm_is_left_alone() -> None:
+def test_networks_are_the_memory_managers(monkeypatch: pytest.MonkeyPatch, host: ForgeFamily) -> None:
+    """backend/memory_management.py:588 and ldm_patched/modules/model_management.py:618, and their ``ModelPatcher``."""
+    brought: list[Any] = []
+    memory, patcher = types.ModuleType(host.memory), types.ModuleType(host.patcher)
+
+    def load_models_gpu(models: list[Any], *, force_full_load: bool = False) -> None:
+        """Forge has no such word; it takes networks that are not of its own layers whole (memory_management.py:488)."""
+        assert force_full_load == isinstance(host, ReForge)
+        brought.extend(models)
+
+    vars(memory)["load_models_gpu"] = load_models_gpu
+    vars(patcher)["ModelPatcher"] = lambda network, **devices: SimpleNamespace(network=network, **devices)
+    monkeypatch.setitem(sys.modules, host.memory, memory)
+    monkeypatch.setitem(sys.modules, host.patcher, patcher)
+    network, device = torch.nn.Linear(1, 1), torch.device("cuda")
+    assert host.manage is not None
+    with pretended(), host.manage(network, device)():
+        assert network.weight.device.type == "cuda", "also where the manager left it"
+    assert [(each.network, each.load_device, each.offload_device.type) for each in brought] == [
+        (network, device, "cpu")
+    ]
+
+
+def test_16_bit_maps_are_saved_without_infotext_in_their_pixels(
+    monkeypatch: pytest.MonkeyPatch, host: ForgeFamily
+) -> None:
+    options = SimpleNamespace(data={host.stealth: "RGB"})
+    seen = []
+    monkeypatch.setattr(host, "options", lambda: options)
+    monkeypatch.setattr(A1111, "save_image", lambda *_, **__: seen.append(options.data[host.stealth]))
+    host.save_image(Image.new("I;16", (8, 8)), "folder")
+    assert seen == ["None"]
+    assert options.data == {host.stealth: "RGB"}
+    options.data.clear()
+    host.save_image(Image.new("I;16", (8, 8)), "folder")
+    assert options.data == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "points"), [(Forge, [Point.DEPTH_STAGE, Point.CHECKPOINT_YAML]), (ReForge, [Point.DEPTH_STAGE])]
+)
+def test_what_is_not_there_is_left_alone(kind: type[ForgeFamily], points: list[Point]) -> None:
     """Nothing of the host is imported for it: there is nothing here to import."""
-    for point in (Point.DEPTH_STAGE, Point.CHECKPOINT_YAML):
-        Forge().replace(point, lambda _: pytest.fail("there is no such place"))
+    for point in points:
+        kind().replace(point, lambda _: pytest.fail("there is no such place"))
+
+
+class TestReForge:
+    @pytest.fixture
+    def reforge(self, inside: Inside) -> Iterator[ReForge]:
+        assert inside.kinds == []
+        prepared = ReForge()
+        prepared.prepare()
+        yield prepared
+        prepared.undo()
+
+    @pytest.mark.usefixtures("reforge")
+    def test_a_depth_model_is_built_without_depth_stage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is built when it is called, which only the bare host does."""
+        small.register_clip(tmp_path)
+        built: list[str] = []
+
+        class MiDaSInference:
+            def __init__(self, model_type: str) -> None:
+                built.append(model_type)
+
+            def __call__(self, pictures: int) -> int:
+                return pictures + 1
+
+        monkeypatch.setattr("ldm.modules.midas.api.MiDaSInference", MiDaSInference)
+        model = small.build(small.depth_config())
+        assert isinstance(model, LatentDepth2ImageDiffusion)
+        assert built == []
+        assert not [name for name in model.state_dict() if name.startswith("depth_model.")]
+        assert [model.depth_model(1), model.depth_model(2)] == [2, 3]
+        assert built == ["dpt_hybrid"]
+
+    @pytest.mark.usefixtures("reforge")
+    def test_a_refusal_comes_through_the_hosts_main_thread(self, inside: Inside) -> None:
+        def refuse() -> None:
+            raise RequestError("one sentence")
+
+        def fail() -> None:
+            raise ValueError
+
+        run = vars(inside.main_thread)["run_and_wait_result"]
+        assert run(lambda a, b: a + b, 1, b=2) == 3
+        with pytest.raises(RequestError, match="one sentence"):
+            run(refuse)
+        assert run(fail) is None, "what is not ours goes as before"
+
+    @pytest.mark.usefixtures("reforge")
+    def test_the_small_vae_is_built_in_its_own_sizes(self, inside: Inside) -> None:
+        vae = vars(inside.loader)["VAE"]
+        with safe_open(SMALL_CHECKPOINT, "pt") as opened:
+            prefix = "first_stage_model."
+            names = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118 - no dict
+            weights = {name.removeprefix(prefix): opened.get_tensor(name) for name in names}
+        config = vae(sd=weights, metadata=None)
+        built = AutoencoderKL(lossconfig={"target": "torch.nn.Identity"}, **config["params"])
+        assert built.load_state_dict(weights, strict=False).missing_keys == []
+        assert vae(sd={"encoder.conv_in.weight": torch.zeros(128, 3, 3, 3)}) is None
+        assert vae(sd={}) is None
+        assert vae({}, config="theirs") == "theirs"

@@ -223,7 +223,10 @@ class TestUnderAutocast:
 
 
 class TestEstimatorsOfTheirOwn:
-    @pytest.mark.parametrize(("device", "precision"), [("cuda", "float16"), ("mps", "float32"), ("xpu", "float32")])
+    @pytest.mark.parametrize(
+        ("device", "precision"),
+        [("cuda", "float16"), ("mps", "float32"), ("xpu", "float32"), ("privateuseone", "float32")],
+    )
     def test_on_the_hosts_device(
         self, host: Host, midas_file: Path, picture: Image.Image, device: str, precision: str
     ) -> None:
@@ -268,6 +271,39 @@ class TestEstimatorsOfTheirOwn:
         with pretended():
             agree(values(picture, PRESET), expected, torch.float32)
             assert left_on("cuda") == []
+
+
+class TestItSaysWhere:
+    """Over the progress bar: with DirectML a card may not be where one thinks, and the settings may say the CPU."""
+
+    @pytest.fixture
+    def said(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        texts: list[str] = []
+
+        class State:
+            textinfo = property(lambda _: None, lambda _, text: texts.append(text))
+
+        monkeypatch.setattr(host.modules.shared, "state", State())
+        return texts
+
+    @pytest.mark.parametrize("device", ["privateuseone:0", "cuda:0", "cpu"])
+    def test_of_an_estimator_of_its_own(
+        self, host: Host, midas_file: Path, picture: Image.Image, said: list[str], device: str
+    ) -> None:
+        host.modules.devices.device = torch.device(device)
+        with pretended():
+            values(picture, PRESET)
+            host.modules.shared.opts.data["depth2img_device"] = "cpu"
+            values(picture, PRESET)
+        assert said == [f"Estimating depth on {device}", None, "Estimating depth on cpu", None]
+
+    def test_of_the_checkpoints_own(
+        self, host: Host, stage: HostDepthStage, picture: Image.Image, said: list[str]
+    ) -> None:
+        host.modules.devices.device = torch.device("privateuseone", 0)
+        stage.to("privateuseone:0")
+        values(picture)
+        assert said == ["Estimating depth on privateuseone:0", None]
 
 
 class TestTheFileOfTheLoadedCheckpoint:
