@@ -79,7 +79,7 @@ def test_with_the_hosts_other_features(webui: WebUI, photograph: Image.Image, fi
     assert equal(again, plain)
 
 
-@pytest.mark.a1111("it has no hypertile, no passes apart")
+@pytest.mark.not_on("Forge", "ReForge", "they have no hypertile, and ask for all rows that fit together")
 @pytest.mark.parametrize(
     "settings",
     [{"hypertile_enable_unet": True, "hypertile_max_tile_unet": 64}, {"batch_cond_uncond": False}],

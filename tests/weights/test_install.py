@@ -439,6 +439,8 @@ def test_a_pair_is_a_checkpoint_of_the_right_size_and_its_yaml(tmp_path):
     assert pair_installed(tmp_path) is None
     checkpoint.with_suffix(".yaml").write_text(pair_yaml())
     assert pair_installed(tmp_path) == checkpoint
+    assert pair_installed(tmp_path, "ckpt") == checkpoint
+    assert pair_installed(tmp_path, "fp16") is None
     with checkpoint.open("wb") as file:
         file.truncate(5_707_592_866)
     assert pair_installed(tmp_path) is None

@@ -241,6 +241,14 @@ def test_wrong_bytes_that_are_held_for_a_moment_are_removed_all_the_same(hub, ca
     assert scanner.attempts == 3
 
 
+def test_a_part_that_is_longer_than_the_file_is_begun_anew_from_its_first_byte(hub, catalogued, body, tmp_path):
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    other = bytes(255 - byte for byte in body[:100])
+    (tmp_path / f"model.ckpt.{catalogued().sha256[:8]}.part").write_bytes(other + bytes(len(body)))
+    assert install(catalogued(), tmp_path).read_bytes() == body
+    assert hub.bytes_sent == len(body)
+
+
 class TestWhatTheSystemRefusesIsOneSentence:
     def test_a_name_it_does_not_take(self, hub, catalogued, tmp_path):
         with pytest.raises(InstallError, match="File name too long"):

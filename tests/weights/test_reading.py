@@ -120,6 +120,12 @@ def test_safetensors_with_metadata(tmp_path):
             assert torch.equal(got, tensor)
 
 
+def test_safetensors_with_nothing_behind_the_header(tmp_path):
+    save_file({"empty": torch.zeros(0, 4)}, tmp_path / "none.safetensors")
+    with open_tensor_file(tmp_path / "none.safetensors") as file:
+        assert {name: tuple(file.read(name).shape) for name in file} == {"empty": (0, 4)}
+
+
 def test_what_is_read_belongs_to_the_reader(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"a": torch.ones(3)}, path)
