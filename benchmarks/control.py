@@ -54,6 +54,17 @@ class BlendedChannel:
         return asked(FLAT + share * (channel - FLAT))
 
 
+@dataclass(frozen=True)
+class Extrapolated:
+    """The second naive way: the formula with a share above 1, which the model never saw."""
+
+    share: float
+
+    def answer(self, asked: Callable[[Tensor], Tensor], channel: Tensor, _rows: Rows, _progress: float) -> Tensor:
+        flat = asked(torch.full_like(channel, FLAT))
+        return flat + self.share * (asked(channel) - flat)
+
+
 def region_of(number: int, side: int) -> Tensor:
     """(1, 1, side, side): 1 left of the scene's border."""
     region = torch.zeros(1, 1, side, side)
@@ -80,10 +91,13 @@ def settings(cells: int) -> dict[str, tuple[Callable[[int], Any], float]]:
     for share in SHARES:
         add(f"start {share:g}", always(Control(start=share)))
     add("region", lambda number: Control(region=region_of(number, cells)))
+    add("region, strength 1.5", lambda number: Control(1.5, region=region_of(number, cells)))
     add("region in the channel", lambda number: BlendedChannel(region_of(number, cells)))
     for strength in STRENGTHS:
         if strength not in (0.0, 1.0):
             add(f"channel {strength:g}", always(BlendedChannel(strength)))
+        if strength > 1:
+            add(f"extrapolated {strength:g}", always(Extrapolated(strength)))
     for mode in MODES[1:]:
         add(f"mode {mode}", always(Control(mode=mode)))
     for mode in MODES:
@@ -153,7 +167,7 @@ def tables(found: dict[str, dict[str, Any]], cells: int) -> str:
         colour = f"{np.mean(values['colour']):.0%}"
         lines.append(f"| {name} | {np.median(depth):.3f} | {np.quantile(depth, 0.1):.3f} | {colour} |")
     lines += ["", "| region | inside, median | outside, median | border off by |", "|---|---|---|---|"]
-    for name in ("region", "region in the channel", "strength 0", "strength 1"):
+    for name in ("region", "region, strength 1.5", "region in the channel", "strength 0", "strength 1"):
         if name in found:
             inside, outside = (np.median(found[name][side]) for side in ("inside", "outside"))
             off = f"{border_offset(found[name], cells):+.1f} cells" if name.startswith("region") else ""
@@ -176,6 +190,7 @@ def plot(found: dict[str, dict[str, Any]], path: Path) -> None:
         left: {
             "answers mixed (strength)": {s: f"strength {s:g}" for s in STRENGTHS},
             "channel blended": blended,
+            "answers extrapolated": {1.0: "strength 1", 1.5: "extrapolated 1.5", 2.0: "extrapolated 2"},
             "off after a share of the steps": ends,
         },
         right: {"end": ends, "start": starts},

@@ -2,7 +2,9 @@
 
 One formula does it all: ``out = flat + s (deep - flat)``, where ``deep`` is what the UNet says with the depth channel,
 ``flat`` with a flat one, and s is the strength where depth counts and 0 elsewhere. The UNet's answers are mixed and not
-the channel itself, since half of a channel is not half of the depth: docs/control.md has the measurements.
+the channel itself, since half of a channel is not half of the depth. Above 1 it is the negative prompt that sees less
+depth, so that guidance drives towards it; s itself stays in [0, 1], where the model was trained. The measurements are
+in docs/control.md.
 """
 
 from __future__ import annotations
@@ -42,10 +44,11 @@ class Rows(NamedTuple):
 class Control:
     """How much depth counts, for one generation.
 
-    ``strength``: 0 is no depth at all, 1 what the model was trained for, up to 2. ``start``, ``end``: from which share
-    of the steps on it counts, and up to which. ``mode``: on ``balanced`` alike for prompt and negative prompt; on
-    ``depth`` for the prompt only, so that the guidance drives the picture towards the depth as it drives it towards the
-    prompt; on ``prompt`` less from step to step, so that the layout is the depth's and the rest the prompt's.
+    ``strength``: 0 is no depth at all, 1 what the model was trained for; from there to 2 the negative prompt's s falls
+    from 1 to 0, which without guidance changes nothing. ``start``, ``end``: from which share of the steps on it counts,
+    and up to which. ``mode``: on ``balanced`` alike for prompt and negative prompt; on ``depth`` for the prompt only,
+    whatever the strength; on ``prompt`` less from step to step, so that the layout is the depth's and the rest the
+    prompt's.
     ``region``: (1 or B, 1, h, w) in [0, 1] at the latent's size, where depth counts; None: everywhere.
 
     Raises:
@@ -95,7 +98,9 @@ class Control:
         strength = self.strength if self.start <= progress and (progress < self.end or self.end == 1) else 0.0
         if self.mode == "prompt":
             strength *= 1 - progress
-        share = torch.tensor([strength if prompted or self.mode != "depth" else 0.0 for prompted in rows.prompted])
+        with_prompt = min(strength, 1.0)
+        with_negative = 0.0 if self.mode == "depth" else min(strength, 2.0 - strength)
+        share = torch.tensor([with_prompt if prompted else with_negative for prompted in rows.prompted])
         share = share.to(channel.device).reshape(-1, 1, 1, 1)
         if self.region is None:
             return share

@@ -278,7 +278,8 @@ FIELDS: tuple[Field, ...] = (
         "strength",
         "Depth strength",
         1.0,
-        "How much depth counts: 0 not at all, 1 as the model was trained. Anything between takes twice the time.",
+        "How much depth counts: 0 not at all, 1 as the model was trained, above 1 guidance stresses it. Anything but "
+        "0, 1 and 2 takes twice the time.",
         CONTROL_RANGES["strength"],
     ),
     _number("start", "Depth from step", 0.0, "From which share of the steps on depth counts.", CONTROL_RANGES["start"]),

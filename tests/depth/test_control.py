@@ -58,11 +58,26 @@ def test_no_depth_is_a_flat_map_at_no_cost(control):
     assert torch.equal(found, Unet()(torch.full_like(CHANNEL, -1)))
 
 
-@pytest.mark.parametrize("strength", [0.25, 0.5, 1.5, 2.0])
+@pytest.mark.parametrize("strength", [0.25, 0.5, 0.75])
 def test_between_it_is_a_mix_of_two_answers(strength):
     found, passes = answered(Control(strength))
     assert passes == 2
     torch.testing.assert_close(found, expected(torch.tensor(strength)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("strength", "negative", "asked"), [(1.25, 0.75, 2), (1.5, 0.5, 2), (2.0, 0.0, 1)])
+def test_above_one_the_negative_prompt_sees_less(strength, negative, asked):
+    found, passes = answered(Control(strength))
+    assert passes == asked
+    s = torch.tensor([1, 1, negative, negative]).reshape(4, 1, 1, 1)
+    torch.testing.assert_close(found, expected(s), rtol=0, atol=1e-6)
+    assert torch.equal(answered(Control(2.0))[0], answered(Control(mode="depth"))[0])
+
+
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 1.0), (0.25, 0.75), (0.75, 0.25)])
+def test_on_the_side_of_the_prompt_it_falls_with_the_steps(progress, share):
+    found, _ = answered(Control(mode="prompt"), progress)
+    torch.testing.assert_close(found, expected(torch.tensor(share)), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("start", "end"), list(itertools.product([0.0, 0.25, 0.5, 1.0], repeat=2)))
@@ -96,7 +111,8 @@ def test_a_region_counts_for_its_own_picture():
     region = torch.rand(2, 1, 3, 5, generator=torch.Generator().manual_seed(1))
     found, passes = answered(Control(1.5, region=region))
     assert passes == 2
-    torch.testing.assert_close(found, expected(1.5 * region[[0, 1, 0, 1]]))
+    s = torch.tensor([1, 1, 0.5, 0.5]).reshape(4, 1, 1, 1) * region[[0, 1, 0, 1]]
+    torch.testing.assert_close(found, expected(s))
     one = region[:1]
     torch.testing.assert_close(answered(Control(region=one))[0], expected(one))
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lib_depth2img.request.fields import FIELDS
-from tests.host.conftest import DEPTH, channel, depth_map, left_right, picture_of
+from tests.host.conftest import DEPTH, RESIZING, channel, depth_map, left_right, picture_of
 from tests.host.server import WebUI, decode, encode
 
 pytestmark = pytest.mark.usefixtures("webui")
@@ -24,10 +24,6 @@ NO_HYPERTILE = pytest.mark.not_on("ReForge", "it has no hypertile, no passes apa
 NOT_IN_FORGE = pytest.mark.not_on(
     "Forge", "it has no tiling (modules_forge/utils.py:24), no hypertile, no passes apart"
 )
-
-
-RESIZING = ("Euler Dy", "Euler SMEA Dy", "Euler Negative Dy")
-"""Of reForge: at some steps they sample from a latent of another size, which no depth fits."""
 
 
 def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> None:
