@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -184,11 +185,25 @@ def _named(picture: Path, error: Depth2ImgError) -> str:
 
 
 def refuse_overwriting(targets: Iterable[Path], read: Iterable[Path]) -> None:
-    """Raises: RequestError when a file to be written is one of those that are read, by whatever path."""
-    identities = {(path.stat().st_dev, path.stat().st_ino) for path in read if path.exists()}
+    """Raises: RequestError when a file to be written is one of those that are read, by whatever path, or cannot be."""
+    identities = {_identity(path) for path in read if os.path.exists(path)}  # noqa: PTH110 - False for any name
     for target in targets:
-        if target.exists() and (target.stat().st_dev, target.stat().st_ino) in identities:
+        try:
+            identity = _identity(target)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise RequestError(
+                f"{target.name} cannot be written: {error.strerror}. Name another file or folder, or give the "
+                "picture a shorter name."
+            ) from error
+        if identity in identities:
             raise RequestError(f"{target} is also what is read, and would be overwritten; name another file or folder.")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _weights(named: Path | None, estimator: str) -> Path:

@@ -46,10 +46,10 @@ def pictures_in(folder: Path) -> Found:
     except OSError as error:
         raise RequestError(f"The folder {folder} cannot be read: {error.strerror}.") from error
     named = [path for path in files if path.suffix.lower() in picture_suffixes()]
-    stems = {path.stem for path in named}
-    own = [path for path in named if path.stem.endswith(_OWN) and path.stem.removesuffix(_OWN) in stems]
+    names = {name for path in named for name in (path.stem, path.name)}  # a.png of a.jpg and a.png keeps its suffix
+    own = [path for path in files if path.stem.endswith(_OWN) and path.stem.removesuffix(_OWN) in names]
     unreadable = [path for path in files if path.suffix.lower() in _OF_PHONES and path not in named]
-    other = [path for path in files if path not in named and path not in unreadable]
+    other = [path for path in files if path not in {*named, *unreadable, *own}]
     found = Found([path for path in named if path not in own], [])
     if own:
         found.remarks.append(f"Left alone, as maps of the pictures beside them: {listed(own)}.")

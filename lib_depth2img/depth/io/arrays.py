@@ -11,10 +11,18 @@ from typing import IO
 import numpy as np
 
 from ...errors import DepthMapError
-from ..nearness import without_leading_ones
+from ..nearness import Samples, without_leading_ones
 from .bounds import MAX_FILE_BYTES, check_pixels
 
-__all__ = ["encode_npy", "encode_pfm", "read_npy", "read_npz", "read_pfm"]
+__all__ = ["encode_npy", "encode_pfm", "read_npy", "read_npz", "read_pfm", "read_pnm"]
+
+
+_PFM = re.compile(rb"(P[fF])%b(\d{1,9})%b(\d{1,9})%b([-+.\deE]{1,40})(?=\s)" % ((rb"(?:[ \t]|\r\n?|\n(?!\r))+",) * 3))
+_PNM = re.compile(rb"(P[56])%b(\d{1,9})%b(\d{1,9})%b(\d{1,5})\s" % ((rb"(?:\s+(?:#[^\n]*\n)*)+",) * 3))
+
+_SPEAKING = re.compile(r"depth|disp|^pred", re.IGNORECASE)
+_BESIDE = re.compile(r"conf|mask|valid|uncert|std|scale|shift|range|_m(?:in|ax)$", re.IGNORECASE)
+"""What is told of the depth, in an array of its own."""
 
 
 def read_npy(data: bytes) -> np.ndarray:
@@ -27,8 +35,8 @@ def read_npy(data: bytes) -> np.ndarray:
 
 
 def read_npz(data: bytes) -> np.ndarray:
-    """The array of a .npz file: the one named "depth", else the only one whose name says it, else "arr_0", else the
-    only one in it.
+    """The array of a .npz file: the one named "depth", else the only one whose name says it ("depths", "disparity",
+    "pred"), else "arr_0", else the only one in it.
 
     Raises:
         DepthMapError: broken, no such array, and as for :func:`read_npy`. What is unpacked is bounded by the
@@ -54,7 +62,7 @@ def read_pfm(data: bytes) -> np.ndarray:
     Raises:
         DepthMapError: broken or too large.
     """
-    header = re.match(rb"(P[fF])\s+(\d{1,9})\s+(\d{1,9})\s+([-+.\deE]{1,40})(?=\s)", data)
+    header = _PFM.match(data)
     try:
         scale = float(header[4]) if header else 0.0
     except ValueError:
@@ -73,6 +81,29 @@ def read_pfm(data: bytes) -> np.ndarray:
     return np.frombuffer(numbers, dtype).reshape(shape)[::-1].astype(np.float32)
 
 
+def read_pnm(data: bytes) -> Samples:
+    """The numbers of a raw PGM or PPM with the white that its header names, which Pillow rounds to 8 or 16 bit.
+
+    https://netpbm.sourceforge.net/doc/pgm.html
+
+    Raises:
+        DepthMapError: broken or too large.
+    """
+    header = _PNM.match(data)
+    white = int(header[4]) if header else 0
+    if header is None or not 0 < white < 65536:
+        raise DepthMapError(f"The file has a broken PGM or PPM header ({data[:24]!r}). Save or copy it again.")
+    width, height = int(header[2]), int(header[3])
+    check_pixels(width, height)
+    shape = (height, width, 3) if header[1] == b"P6" else (height, width)
+    dtype = np.dtype(">u1" if white < 256 else ">u2")
+    _check_length(len(data) - header.end(), shape, dtype)
+    numbers = np.frombuffer(data, dtype, offset=header.end()).reshape(shape)
+    if numbers.max() > white:
+        raise DepthMapError(f"The file holds numbers up to {numbers.max()}; its header says {white}. Save it again.")
+    return Samples(numbers.astype(dtype.newbyteorder("=")), float(white))
+
+
 def encode_npy(values: np.ndarray) -> bytes:
     """The bytes of a .npy file."""
     file = io.BytesIO()
@@ -88,7 +119,7 @@ def encode_pfm(values: np.ndarray) -> bytes:
 
 def _npz_member(names: list[str]) -> str:
     arrays = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
-    speaking = [name for name in arrays if "depth" in name.lower()]
+    speaking = [name for name in arrays if _SPEAKING.search(name) and not _BESIDE.search(name)]
     for chosen in (["depth"], speaking, ["arr_0"], arrays):
         if len(chosen) == 1 and chosen[0] in arrays:
             return f"{chosen[0]}.npy"

@@ -17,7 +17,7 @@ from ..nearness import Samples, samples_from_array
 from ..orientation import turned
 from .bounds import check_pixels, found
 
-__all__ = ["check_png", "decode_deep_png", "open_image", "orientation_of", "picture_suffixes"]
+__all__ = ["check_png", "decode_deep_png", "open_image", "open_single", "orientation_of", "picture_suffixes"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF", "JPEG2000")
 """What may be opened. Pillow's other plugins are for other things than pictures of this kind; some start programs."""
@@ -74,6 +74,19 @@ def open_image(data: bytes, *, name: str = "") -> Image.Image:
         with suppress(OSError, SyntaxError, ValueError, struct.error, IndexError):
             return _loaded(Image.OPEN["TGA"][0], data)
     raise DepthMapError(_unknown(data))
+
+
+def open_single(data: bytes) -> Image.Image:
+    """As :func:`open_image`, of a file with one picture.
+
+    Raises:
+        DepthMapError: as there, or several pictures: an animation is no map.
+    """
+    image = open_image(data)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise DepthMapError(f"The {image.format} file holds {frames} pictures; expected one map. Save it alone.")
+    return image
 
 
 def decode_deep_png(data: bytes) -> Samples | None:
