@@ -13,7 +13,7 @@ from pathlib import Path
 from ..depth.io.pictures import picture_suffixes
 from ..errors import RequestError
 
-__all__ = ["Found", "expanded", "listed", "map_targets", "pictures_in"]
+__all__ = ["Found", "exists", "expanded", "is_folder", "listed", "map_targets", "pictures_in"]
 
 _OF_PHONES = {".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF", ".jxl": "JPEG XL"}
 
@@ -74,9 +74,19 @@ def expanded(named: Iterable[Path]) -> list[Path]:
     """Paths as they are, and what their wildcards stand for: cmd.exe hands ``*.png`` on as it was typed."""
     paths: list[Path] = []
     for path in named:
-        matches = [] if path.exists() else sorted(glob.glob(os.fspath(path)))  # noqa: PTH207 - of whole paths
+        matches = [] if exists(path) else sorted(glob.glob(os.fspath(path)))  # noqa: PTH207 - of whole paths
         paths += map(Path, matches) if matches else [path]
     return paths
+
+
+def exists(path: Path) -> bool:
+    """Whether it is there; False also for names that the system does not take, at which pathlib raises until 3.14."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_folder(path: Path) -> bool:
+    """As :func:`exists`, of a folder."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def map_targets(pictures: Sequence[Path], folder: Path, suffix: str) -> dict[Path, Path]:
