@@ -14,7 +14,18 @@ from ...errors import DepthMapError
 from ..nearness import Samples, without_leading_ones
 from .bounds import MAX_FILE_BYTES, check_pixels
 
-__all__ = ["encode_npy", "encode_pfm", "read_npy", "read_npz", "read_pfm", "read_pnm"]
+__all__ = [
+    "SINGLE_LAST_AXES",
+    "check_length",
+    "encode_npy",
+    "encode_pfm",
+    "npz_member",
+    "read_npy",
+    "read_npy_header",
+    "read_npz",
+    "read_pfm",
+    "read_pnm",
+]
 
 
 _PFM = re.compile(rb"(P[fF])%b(\d{1,9})%b(\d{1,9})%b([-+.\deE]{1,40})(?=\s)" % ((rb"(?:[ \t]|\r\n?|\n(?!\r))+",) * 3))
@@ -23,6 +34,10 @@ _PNM = re.compile(rb"(P[56])%b(\d{1,9})%b(\d{1,9})%b(\d{1,5})\s" % ((rb"(?:\s+(?
 _SPEAKING = re.compile(r"depth|disp|^pred", re.IGNORECASE)
 _BESIDE = re.compile(r"conf|mask|valid|uncert|std|scale|shift|range|_m(?:in|ax)$", re.IGNORECASE)
 """What is told of the depth, in an array of its own."""
+
+
+SINGLE_LAST_AXES = (1, 3, 4)
+"""What (H, W, n) is one map of: grey or colours. Else it is a stack of maps."""
 
 
 def read_npy(data: bytes) -> np.ndarray:
@@ -44,7 +59,7 @@ def read_npz(data: bytes) -> np.ndarray:
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-        with archive, archive.open(_npz_member(archive.namelist())) as member:
+        with archive, archive.open(npz_member(archive.namelist())) as member:
             return _read_npy(member)
     except DepthMapError:
         raise
@@ -77,7 +92,7 @@ def read_pfm(data: bytes) -> np.ndarray:
     numbers = data[header.end() + (2 if data[header.end() :].startswith(b"\r\n") else 1) :]
     if len(numbers) == math.prod(shape) * 4 - 1:
         numbers = data[header.end() + 1 :]
-    _check_length(len(numbers), shape, dtype)
+    check_length(len(numbers), shape, dtype)
     return np.frombuffer(numbers, dtype).reshape(shape)[::-1].astype(np.float32)
 
 
@@ -97,7 +112,7 @@ def read_pnm(data: bytes) -> Samples:
     check_pixels(width, height)
     shape = (height, width, 3) if header[1] == b"P6" else (height, width)
     dtype = np.dtype(">u1" if white < 256 else ">u2")
-    _check_length(len(data) - header.end(), shape, dtype)
+    check_length(len(data) - header.end(), shape, dtype)
     numbers = np.frombuffer(data, dtype, offset=header.end()).reshape(shape)
     if numbers.max() > white:
         raise DepthMapError(f"The file holds numbers up to {numbers.max()}; its header says {white}. Save it again.")
@@ -117,7 +132,8 @@ def encode_pfm(values: np.ndarray) -> bytes:
     return f"Pf\n{width} {height}\n-1.0\n".encode() + values[::-1].astype("<f4").tobytes()
 
 
-def _npz_member(names: list[str]) -> str:
+def npz_member(names: list[str]) -> str:
+    """Which of the names in a .npz file is the map's, as :func:`read_npz` has it. Raises: DepthMapError."""
     arrays = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
     speaking = [name for name in arrays if _SPEAKING.search(name) and not _BESIDE.search(name)]
     for chosen in (["depth"], speaking, ["arr_0"], arrays):
@@ -128,7 +144,12 @@ def _npz_member(names: list[str]) -> str:
     )
 
 
-def _read_npy(file: IO[bytes]) -> np.ndarray:
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether the order is Fortran's, and type of the numbers that follow.
+
+    Raises:
+        DepthMapError: broken, or something else than numbers.
+    """
     try:
         version = np.lib.format.read_magic(file)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
@@ -141,8 +162,13 @@ def _read_npy(file: IO[bytes]) -> np.ndarray:
         raise DepthMapError(
             f"The file holds an array of type {dtype}; expected numbers (bool, integer or float). Convert it."
         )
+    return whole, fortran, dtype
+
+
+def _read_npy(file: IO[bytes]) -> np.ndarray:
+    whole, fortran, dtype = read_npy_header(file)
     shape = without_leading_ones(whole)
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in SINGLE_LAST_AXES):
         stack = f", a stack of {shape[0]}" if len(shape) > 2 else ""
         raise DepthMapError(
             f"The file holds an array of shape {whole}{stack}; a depth map is (H, W), (H, W, 1), (H, W, 3) or "
@@ -155,11 +181,12 @@ def _read_npy(file: IO[bytes]) -> np.ndarray:
             f"The file holds {size} bytes of {dtype}; at most {MAX_FILE_BYTES} are read. Save it as float32."
         )
     numbers = file.read(size)
-    _check_length(len(numbers) + len(file.read(1)), shape, dtype)
+    check_length(len(numbers) + len(file.read(1)), shape, dtype)
     return np.frombuffer(numbers, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _check_length(got: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def check_length(got: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raises: DepthMapError where ``got`` bytes are not those of the numbers."""
     wanted = math.prod(shape) * dtype.itemsize
     if got < wanted:
         raise DepthMapError(
