@@ -159,7 +159,8 @@ class TestFolders:
         assert self.names(tmp_path / "maps") == ["a.png", "b.png", "c.png"]
         assert capsys.readouterr().err == ""
 
-    def test_what_is_passed_over_is_said(self, run, pictures, tmp_path, capsys):
+    def test_what_is_passed_over_is_said(self, run, pictures, tmp_path, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
         folder = pictures[0].parent
         (folder / "phone.heic").write_bytes(b"")
         for number in range(7):

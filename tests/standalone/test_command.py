@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -175,3 +176,20 @@ def test_a_missing_default_model_is_said_in_one_line(tmp_path, unseen, monkeypat
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "--checkpoint" in error
+
+
+def test_maps_of_distances_by_either_name(img2img, tmp_path) -> None:
+    rows = np.linspace(0.5, 9.0, 64, dtype=np.float32)[:, None] * np.ones((1, 64), np.float32)
+    np.save(tmp_path / "far.npy", rows)
+    np.save(tmp_path / "near.npy", 1 / rows)
+    made = {}
+    for name, options in {
+        "near.npy": (),
+        "far.npy": ("--distance",),
+        "meant": ("--meaning", "distance"),
+        "wrong": ("--meaning", "nearness"),
+    }.items():
+        depth_map = tmp_path / (name if name.endswith("npy") else "far.npy")
+        assert img2img("--depth-map", depth_map, *options, to=f"{name}.png") == 0
+        made[name] = _bytes(tmp_path / f"{name}.png")
+    assert made["near.npy"] == made["far.npy"] == made["meant"] != made["wrong"]

@@ -35,6 +35,7 @@ _ORIENTATION = 274
 
 def picture_suffixes() -> frozenset[str]:
     """The suffixes, in small letters, of the files that `open_image` opens with this Pillow."""
+    _bring_heif()
     return frozenset(
         suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind in _BY_NAME
     )
@@ -51,9 +52,8 @@ def open_image(data: bytes, *, name: str = "") -> Image.Image:
         DepthMapError: no picture, a broken one, or one above ``MAX_PIXELS``, which is refused before it is decoded.
     """
     Image.init()
-    if _of_phone(data) == "HEIC" and "HEIF" not in Image.OPEN:
-        with suppress(ImportError):
-            importlib.import_module("pillow_heif").register_heif_opener()
+    if _of_phone(data) == "HEIC":
+        _bring_heif()
     for kind in _FORMATS:
         factory, accepts = Image.OPEN.get(kind, (None, None))
         # Padded, since Pillow's test for PPM looks at the second byte of a file that may have one.
@@ -158,6 +158,14 @@ def _without_its_end(factory: Callable[..., Image.Image], data: bytes) -> Image.
     except Exception:  # noqa: BLE001 - broken for another reason, which is told already
         return None
     return one if one.tobytes() == other.tobytes() else None
+
+
+def _bring_heif() -> None:
+    """Let Pillow open HEIC, where the package that does is installed."""
+    Image.init()
+    if "HEIF" not in Image.OPEN:
+        with suppress(ImportError):
+            importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _of_phone(data: bytes) -> str | None:
