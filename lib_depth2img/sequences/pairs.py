@@ -22,11 +22,12 @@ MAP_SUFFIXES = (".npy", ".npz", ".exr", ".pfm", ".tiff", ".tif", ".png", ".pgm",
 _NEVER_A_PICTURE = MAP_SUFFIXES[:4]
 
 _ADDITIONS = (
-    r"depth(?:[-_. ]?map)?",
+    r"depth(?:[-_. ]?map)?(?:[-_. ]?(?:raw|metric|meters?|16|16[-_]?bit))?",
+    r"disp(?:arity)?",
     r"d",
     r"pred",  # Marigold
     r"raw[-_]depth[-_]meter",  # Depth Anything, metric
-    r"(?:dpt|midas|openvino|depth[-_]anything|zoe(?:depth)?|leres|marigold)[-_]\w+",  # MiDaS's run.py: the model's name
+    r"(?:dpt|midas|openvino|depth[-_]anything|zoe(?:depth)?|leres|marigold)(?:[-_]\w+)?",  # of its run.py: the model
     r"v\d{1,4}",
     r"\d{2,5}x\d{2,5}",
     r"(?:png|jpe?g|webp|tiff?|bmp)",  # photo.jpg.png
@@ -35,7 +36,7 @@ _ADDED = re.compile(rf"[-_. ]+(?:{'|'.join(_ADDITIONS)})$")
 _COUNTED = re.compile(r"-\d{4}$")
 """The depthmap script counts the maps of one picture so; at the end of other names it is the number of a frame."""
 _LEADING = re.compile(r"^depth(?:[-_. ]?map)?(?:[-_. ]+|(?=\d))")
-_DEPTH = re.compile(r"(?<![a-z])(?:depth|d|pred|dpt|midas)(?![a-z])")
+_DEPTH = re.compile(r"(?<![a-z])(?:depth|disp|disparity|d|pred|dpt|midas)(?![a-z])")
 _FRAME = re.compile(r"(\d+)$")
 _NUMBER = re.compile(r"\d+")
 
