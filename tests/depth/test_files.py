@@ -504,3 +504,13 @@ def test_minus_one_is_no_distance(dtype: str) -> None:
     read = read_depth_map(file.getvalue(), meaning="distance")
     assert read.holes == 2
     np.testing.assert_array_equal(read.values, np.float32([[1 / 4000, 1 / 500, 1 / 4000, 1 / 4000]]))
+
+
+def test_jpeg_2000_of_16_bit_is_read_in_grey_and_refused_in_colours() -> None:
+    values = np.arange(2400, dtype=np.uint16).reshape(40, 60) * 20
+    how = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+    grey, colours = (cv2.imencode(".jp2", array, how)[1].tobytes() for array in (values, np.dstack([values] * 3)))
+    np.testing.assert_allclose(read_depth_map(grey).values, values / 65535, atol=1e-6)
+    with pytest.raises(DepthMapError, match=r"3 channels of 16 bits, which would be cut\. Save"):
+        read_depth_map(colours)
+    assert read_picture(colours).size == (60, 40)

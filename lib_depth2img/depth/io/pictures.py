@@ -30,6 +30,7 @@ _OF_PHONES = {
 }
 _PNG = b"\x89PNG\r\n\x1a\n"
 _END_OF_JPEG = b"\xff\xd9"
+_START_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
 _ORIENTATION = 274
 
 
@@ -77,12 +78,14 @@ def open_image(data: bytes, *, name: str = "") -> Image.Image:
 
 
 def open_single(data: bytes) -> Image.Image:
-    """As :func:`open_image`, of a file with one picture.
+    """As :func:`open_image`, of a file with one picture whose bits Pillow keeps.
 
     Raises:
-        DepthMapError: as there, or several pictures: an animation is no map.
+        DepthMapError: as there, several pictures, since an animation is no map, or a JPEG 2000 of rare bits.
     """
     image = open_image(data)
+    if image.format == "JPEG2000":
+        _check_jpeg_2000(data)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise DepthMapError(f"The {image.format} file holds {frames} pictures; expected one map. Save it alone.")
@@ -145,6 +148,17 @@ def _loaded(factory: Callable[..., Image.Image], data: bytes) -> Image.Image:
     check_pixels(*image.size)
     image.load()
     return image
+
+
+def _check_jpeg_2000(data: bytes) -> None:
+    """Raises: DepthMapError for bits that Pillow cuts; they stand in the SIZ segment (ISO 15444-1, A.5.1)."""
+    start = data.find(_START_OF_JPEG_2000)
+    channels, bits = struct.unpack_from(">HB", data, start + 40)
+    bits = (bits & 127) + 1
+    if bits > 8 and (channels > 1 or bits != 16):
+        raise DepthMapError(
+            f"The JPEG 2000 file has {channels} channels of {bits} bits, which would be cut. Save it as PNG or TIFF."
+        )
 
 
 def _without_its_end(factory: Callable[..., Image.Image], data: bytes) -> Image.Image | None:
