@@ -159,7 +159,8 @@ class TestFolders:
         assert self.names(tmp_path / "maps") == ["a.png", "b.png", "c.png"]
         assert capsys.readouterr().err == ""
 
-    def test_what_is_passed_over_is_said(self, run, pictures, tmp_path, capsys):
+    def test_what_is_passed_over_is_said(self, run, pictures, tmp_path, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
         folder = pictures[0].parent
         (folder / "phone.heic").write_bytes(b"")
         for number in range(7):
@@ -194,6 +195,19 @@ class TestFolders:
         assert run(pictures[0].parent, "-o", tmp_path / "maps", "--quiet") == 0
         assert self.names(tmp_path / "maps") == ["a.jpg.png", "a.png.png", "b.png", "c.png"]
 
+    def test_also_those_are_left_alone_by_the_next_run(self, run, pictures, capsys):
+        folder = pictures[0].parent
+        Image.open(pictures[0]).convert("RGB").save(pictures[0].with_suffix(".jpg"))
+        (folder / "c_depth.npy").write_bytes(b"")
+        assert run(folder, "-o", folder, "--quiet") == 0
+        before = self.names(folder)
+        assert {"a.jpg_depth.png", "a.png_depth.png"} < set(before)
+        capsys.readouterr()
+        assert run(folder, "-o", folder, "--quiet") == 0
+        assert self.names(folder) == before
+        own = "a.jpg_depth.png, a.png_depth.png, b_depth.png, c_depth.npy, c_depth.png"
+        assert capsys.readouterr().err == f"Left alone, as maps of the pictures beside them: {own}.\n"
+
     def test_a_folder_may_have_a_dot_in_its_name_and_none_above_it(self, run, pictures, tmp_path):
         assert run(pictures[0], "-o", tmp_path / "new" / "shot.v002", "--quiet") == 0
         assert self.names(tmp_path / "new" / "shot.v002") == ["a.png"]
@@ -221,6 +235,16 @@ class TestFolders:
         Image.open(pictures[0]).convert("RGB").save(long)
         assert run(long, "-o", tmp_path / "maps", "--quiet") == 0
         assert self.names(tmp_path / "maps") == [f"{long.stem}.png"]
+
+    def test_a_name_that_gets_too_long_is_told_before_the_estimate(self, run, pictures, monkeypatch, capsys):
+        monkeypatch.setattr(DepthEstimator, "estimate", lambda *_: pytest.fail("the network ran"))
+        long = pictures[0].rename(pictures[0].with_name("n" * 251 + ".png"))
+        assert run(long.parent, "-o", long.parent, "--quiet") == 2
+        assert run(long, "-o", long.with_name("n" * 300 + ".png"), "--quiet") == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 2
+        assert "n_depth.png cannot be written: " in said[0]
+        assert all("give the picture a shorter name." in line for line in said)
 
     @pytest.mark.parametrize("kind", ["png", "npy", "tif", "exr", "pfm"])
     def test_the_format_of_maps_in_a_folder(self, run, pictures, tmp_path, kind):

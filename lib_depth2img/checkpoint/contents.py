@@ -47,7 +47,7 @@ TEXT_ENCODERS = {
 STABLE_DIFFUSION = {768: "1", 1024: "2", 2048: "XL"}
 
 # How many tensors a whole one has, without those that change no picture.
-SD2_UNET_TENSORS = 686
+UNET_TENSORS = {"2": 686, "small": 324}
 MIDAS_TENSORS = {"dpt_hybrid": 366, "dpt_large": 366, "midas_v21": 562, "midas_v21_small": 410, "small": 142}
 WITHOUT_EFFECT = ("pretrained.model.head.", "num_batches_tracked")  # a classifier's head, a counter of BatchNorm
 
@@ -60,8 +60,8 @@ class Contents:
     context_dim: width of the UNet's cross-attention: 768 in Stable Diffusion 1, 1024 in 2.
     midas: the preset of the MiDaS network inside, such as "dpt_hybrid", or None.
     text_encoder, vae, ema: whether (and which) they are inside.
-    missing: how many tensors lack of the UNet of a Stable Diffusion 2 depth model, and of its MiDaS; what is whole is
-    not named.
+    missing: how many tensors lack of the UNet of a Stable Diffusion 2 or small depth model, and of its MiDaS; what is
+    whole is not named.
     The prediction type (noise or v) cannot be told from a header.
     """
 
@@ -135,9 +135,10 @@ def contents_of(tensors: Mapping[str, TensorInfo]) -> Contents:
         ema=any(name.startswith(EMA) for name in tensors),
     )
     unet = sum(name.startswith(UNET) for name in tensors)
+    whole = UNET_TENSORS.get(contents.stable_diffusion or contents.midas or "", 0)
     midas = sum(not any(part in name for part in WITHOUT_EFFECT) for name in inside)
     missing = {
-        "UNet": SD2_UNET_TENSORS - unet if contents.is_sd2_depth_model else 0,
+        "UNet": whole - unet if contents.is_depth_model else 0,
         "MiDaS": MIDAS_TENSORS[contents.midas] - midas if contents.midas else 0,
     }
     return replace(contents, missing={part: count for part, count in missing.items() if count > 0})

@@ -1,4 +1,6 @@
-"""Look into a checkpoint without loading it: headers only, whatever its size, and without importing torch."""
+"""Look into a checkpoint without loading it: headers only, whatever its size, and without importing torch, unless its
+numbers are wanted too.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..progress import Listener
 from ..weights.tensor_file import TensorInfo, open_tensor_file
-from . import configuration
+from . import configuration, faults
 from .contents import Contents, contents_of, midas_preset, state_dict_infos
 
 __all__ = ["Report", "depth_model_without_yaml", "inspect", "write_yaml_beside"]
@@ -22,7 +25,8 @@ class Report:
     tensors, tensor_bytes, dtypes: of the state dict, dtypes as bytes of each. leftovers: what else the file holds
     (training state). missing: of UNet and MiDaS, how many tensors they lack. yaml: the configuration beside it.
     yaml_fits: whether it builds a model these weights fit; None where there is none, or the file is no depth model.
-    verdict: all of it in one line.
+    rounded_schedule: whether the noise schedule is too coarse for the WebUI. not_finite: names of tensors that are used
+    and hold NaN or inf; None where the numbers were not looked at. verdict: all of it in one line.
     """
 
     path: str
@@ -39,6 +43,8 @@ class Report:
     vae: bool
     ema: bool
     missing: dict[str, int]
+    rounded_schedule: bool
+    not_finite: list[str] | None
     yaml: str | None
     yaml_fits: bool | None
     depth_model: bool
@@ -49,8 +55,10 @@ class Report:
         return asdict(self)
 
 
-def inspect(path: str | Path) -> Report:
+def inspect(path: str | Path, *, numbers: bool = False, listener: Listener | None = None) -> Report:
     """Read a checkpoint's (or any weights file's) header and say what it is.
+
+    ``numbers``: look for NaN and inf too, which takes reading all of the file.
 
     Raises:
         TensorFileError: no weights file, a damaged one, or one whose pickle would run code.
@@ -61,6 +69,8 @@ def inspect(path: str | Path) -> Report:
         leftovers = len(file) - len(tensors) + len(file.extra)
         kind = file.format
     contents = contents_of(tensors)
+    rounded = faults.rounded_schedule(tensors)
+    not_finite = faults.not_finite_in(path, listener=listener) if numbers else None
     yaml = configuration.beside(path)
     yaml_there = yaml.is_file()
     fits = _fits(yaml, contents) if yaml_there and contents.is_depth_model else None
@@ -82,10 +92,12 @@ def inspect(path: str | Path) -> Report:
         vae=contents.vae,
         ema=contents.ema,
         missing=dict(contents.missing),
+        rounded_schedule=rounded,
+        not_finite=not_finite,
         yaml=str(yaml) if yaml_there else None,
         yaml_fits=fits,
         depth_model=contents.is_depth_model,
-        verdict=_verdict(contents, tensors, fits),
+        verdict=_verdict(contents, tensors, fits, _warnings(rounded=rounded, not_finite=not_finite or [])),
     )
 
 
@@ -127,7 +139,11 @@ def _fits(yaml: Path, contents: Contents) -> bool:
     return configuration.describes_depth_model(yaml, contents.context_dim, contents.midas)
 
 
-def _verdict(contents: Contents, tensors: dict[str, TensorInfo], yaml_fits: bool | None) -> str:
+def _verdict(contents: Contents, tensors: dict[str, TensorInfo], yaml_fits: bool | None, warnings: list[str]) -> str:
+    return " ".join([_parts(contents, tensors, yaml_fits, sound=not warnings), *warnings])
+
+
+def _parts(contents: Contents, tensors: dict[str, TensorInfo], yaml_fits: bool | None, *, sound: bool) -> str:
     if contents.unet_channels is None:
         preset = midas_preset(tensors)
         return f"MiDaS weights ({preset}), not a checkpoint." if preset else "Not a Stable Diffusion checkpoint."
@@ -137,7 +153,7 @@ def _verdict(contents: Contents, tensors: dict[str, TensorInfo], yaml_fits: bool
             f"Not a depth model: a {version}checkpoint whose UNet takes {contents.unet_channels} channels instead of 5."
         )
     wants = [
-        *(f"{count:,} tensors of its {part}" for part, count in contents.missing.items()),
+        *faults.lacking(contents),
         *([] if contents.text_encoder else ["its text encoder"]),
         *([] if contents.vae else ["its VAE"]),
         *([] if yaml_fits else ["a yaml that fits" if yaml_fits is False else "a yaml beside it"]),
@@ -147,4 +163,14 @@ def _verdict(contents: Contents, tensors: dict[str, TensorInfo], yaml_fits: bool
         if contents.midas
         else "without MiDaS, so the host needs MiDaS weights of its own"
     )
-    return f"A depth model {midas}; {'it lacks ' + ' and '.join(wants) if wants else 'complete'}."
+    whole = "complete" if sound else "all its parts are there"
+    return f"A depth model {midas}; {'it lacks ' + ' and '.join(wants) if wants else whole}."
+
+
+def _warnings(*, rounded: bool, not_finite: list[str]) -> list[str]:
+    warnings = []
+    if rounded:
+        warnings.append(f"Its noise schedule ({faults.SCHEDULE}) is rounded to bfloat16, which makes black pictures.")
+    if not_finite:
+        warnings.append(f"It {faults.described(not_finite)}: it is damaged. Get it again from its source.")
+    return warnings

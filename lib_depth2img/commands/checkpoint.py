@@ -26,9 +26,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_inspect(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = words.add_parser("inspect", help="say what a checkpoint holds, from its header alone")
+    parser = words.add_parser("inspect", help="say what a checkpoint holds, and whether it is whole")
     parser.add_argument("file", type=Path)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--header-only", action="store_true", help="do not look for NaN, which takes reading all of it")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--write-yaml", action="store_true", help="give a depth model without a yaml the one it needs")
     parser.set_defaults(run=run_inspect)
 
@@ -75,7 +77,8 @@ def run_inspect(arguments: argparse.Namespace) -> int:
     from ..checkpoint.inspect import inspect, write_yaml_beside
 
     written = write_yaml_beside(arguments.file) if arguments.write_yaml else None
-    report = inspect(arguments.file)
+    with ProgressBar(quiet=arguments.quiet) as bar:
+        report = inspect(arguments.file, numbers=not arguments.header_only, listener=bar.show)
     if arguments.json:
         print(json.dumps(report.as_dict(), indent=2))
         return 0

@@ -18,7 +18,7 @@ from ..errors import Depth2ImgError, EstimatorError, RequestError
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from ..progress import Progress
 from ..request.fields import Number, field_named
-from ..sequences.folders import expanded, map_targets, pictures_in
+from ..sequences.folders import exists, expanded, is_folder, map_targets, pictures_in
 from ..weights.catalog import estimator_file
 
 if TYPE_CHECKING:
@@ -149,11 +149,11 @@ def _estimate(
 def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
     """Each picture with the file its depth map goes to. What is passed over is said."""
     named, output = expanded(arguments.pictures), arguments.output
-    if len(named) == 1 and not named[0].is_dir() and not _is_folder(output):
+    if len(named) == 1 and not is_folder(named[0]) and not _is_folder(output):
         return {named[0]: output}
     pictures: list[Path] = []
     for path in named:
-        if path.is_dir():
+        if is_folder(path):
             found = pictures_in(path)
             pictures += found.pictures
             for remark in found.remarks:
@@ -167,7 +167,7 @@ def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
 
 def _is_folder(output: Path) -> bool:
     """A folder that is there, or a name that no file of pictures has: ``maps``, ``shot.v002``."""
-    return output.is_dir() or output.suffix.lower() not in picture_suffixes().union(SUFFIXES)
+    return is_folder(output) or output.suffix.lower() not in picture_suffixes().union(SUFFIXES)
 
 
 def _make_folders(targets: Iterable[Path]) -> None:
@@ -184,11 +184,25 @@ def _named(picture: Path, error: Depth2ImgError) -> str:
 
 
 def refuse_overwriting(targets: Iterable[Path], read: Iterable[Path]) -> None:
-    """Raises: RequestError when a file to be written is one of those that are read, by whatever path."""
-    identities = {(path.stat().st_dev, path.stat().st_ino) for path in read if path.exists()}
+    """Raises: RequestError when a file to be written is one of those that are read, by whatever path, or cannot be."""
+    identities = {_identity(path) for path in read if exists(path)}
     for target in targets:
-        if target.exists() and (target.stat().st_dev, target.stat().st_ino) in identities:
+        try:
+            identity = _identity(target)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise RequestError(
+                f"{target.name} cannot be written: {error.strerror}. Name another file or folder, or give the "
+                "picture a shorter name."
+            ) from error
+        if identity in identities:
             raise RequestError(f"{target} is also what is read, and would be overwritten; name another file or folder.")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _weights(named: Path | None, estimator: str) -> Path:

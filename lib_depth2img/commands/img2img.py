@@ -54,7 +54,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth-map", type=Path, metavar="FILE", help="use this map instead of an estimate")
-    parser.add_argument("--distance", action="store_true", help="the map's high values are far, not near")
+    meanings = ("nearness", "distance")
+    parser.add_argument("--meaning", choices=meanings, default="nearness", help="what the map's high values say")
+    parser.add_argument(
+        "--distance", dest="meaning", action="store_const", const="distance", help="short for --meaning distance"
+    )
     parser.add_argument("--mask", type=Path, metavar="FILE", help="white is painted anew, black stays")
     add_adjustments(parser)
 
@@ -122,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     adjustments = adjustments_of(arguments)
     depth_map = None
     if arguments.depth_map is not None:
-        depth_map = read_depth_map(arguments.depth_map, meaning="distance" if arguments.distance else "nearness")
+        depth_map = read_depth_map(arguments.depth_map, meaning=arguments.meaning)
         _tell_of_shapes(depth_map.size, picture.size)
     mask = None if arguments.mask is None else read_mask(arguments.mask, picture.size)
     region = None if arguments.depth_region is None else read_mask(arguments.depth_region, picture.size)

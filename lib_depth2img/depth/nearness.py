@@ -169,8 +169,10 @@ def _whole_numbers(image: Image.Image) -> Samples:
             f"The picture (mode {image.mode}) holds numbers from {lowest} to {highest}, but its pixels are of "
             f"{bits} bit, 0 to {white}. Hand numbers of another scale over as a float array or a .npy file."
         )
+    transparent = image.info.get("transparency")  # a number of a grey PNG
+    alpha = None if transparent is None else values != transparent
     # Pillow turns white-is-zero of 8 bit around by itself, and leaves 16 bit as it is.
-    return Samples(white - values.astype(np.int32) if _white_is_zero(image) else values, float(white))
+    return Samples(white - values.astype(np.int32) if _white_is_zero(image) else values, float(white), alpha)
 
 
 def _declared_bits(image: Image.Image) -> tuple[int, bool]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Union
 
 from ..errors import WeightsError
 from ..weights import catalog
+from ..weights.finite import is_finite
 from ..weights.hashing import sha256_of
 from ..weights.tensor_file import open_tensor_file, state_dict_names
 
@@ -39,7 +40,7 @@ def build_network(preset: Preset, source: WeightsSource) -> nn.Module:
 
     Raises:
         TensorFileError: the file is broken or no weights file.
-        WeightsError: names or shapes do not fit, or the file is known to be another estimator's.
+        WeightsError: names or shapes do not fit, the file is known to be another estimator's, or it holds NaN or inf.
     """
     from .networks.building import assign, without_weights
 
@@ -120,6 +121,12 @@ def _check(network: nn.Module, weights: Mapping[str, Tensor], preset: Preset, de
     if problems:
         raise WeightsError(
             f"{described} does not fit {preset.name}; {'; '.join(problems)}. Choose the estimator the file is for."
+        )
+    broken = [name for name in expected if name in weights and not is_finite(weights[name])]
+    if broken:
+        raise WeightsError(
+            f"{described} holds numbers that are not finite (NaN or inf) in {len(broken)} tensors of the estimator "
+            f"({broken[0]}): it is damaged. Get it again from its source."
         )
 
 

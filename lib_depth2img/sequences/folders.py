@@ -13,7 +13,7 @@ from pathlib import Path
 from ..depth.io.pictures import picture_suffixes
 from ..errors import RequestError
 
-__all__ = ["Found", "expanded", "listed", "map_targets", "pictures_in"]
+__all__ = ["Found", "exists", "expanded", "is_folder", "listed", "map_targets", "pictures_in"]
 
 _OF_PHONES = {".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF", ".jxl": "JPEG XL"}
 
@@ -46,10 +46,10 @@ def pictures_in(folder: Path) -> Found:
     except OSError as error:
         raise RequestError(f"The folder {folder} cannot be read: {error.strerror}.") from error
     named = [path for path in files if path.suffix.lower() in picture_suffixes()]
-    stems = {path.stem for path in named}
-    own = [path for path in named if path.stem.endswith(_OWN) and path.stem.removesuffix(_OWN) in stems]
+    names = {name for path in named for name in (path.stem, path.name)}  # a.png of a.jpg and a.png keeps its suffix
+    own = [path for path in files if path.stem.endswith(_OWN) and path.stem.removesuffix(_OWN) in names]
     unreadable = [path for path in files if path.suffix.lower() in _OF_PHONES and path not in named]
-    other = [path for path in files if path not in named and path not in unreadable]
+    other = [path for path in files if path not in {*named, *unreadable, *own}]
     found = Found([path for path in named if path not in own], [])
     if own:
         found.remarks.append(f"Left alone, as maps of the pictures beside them: {listed(own)}.")
@@ -74,9 +74,19 @@ def expanded(named: Iterable[Path]) -> list[Path]:
     """Paths as they are, and what their wildcards stand for: cmd.exe hands ``*.png`` on as it was typed."""
     paths: list[Path] = []
     for path in named:
-        matches = [] if path.exists() else sorted(glob.glob(os.fspath(path)))  # noqa: PTH207 - of whole paths
+        matches = [] if exists(path) else sorted(glob.glob(os.fspath(path)))  # noqa: PTH207 - of whole paths
         paths += map(Path, matches) if matches else [path]
     return paths
+
+
+def exists(path: Path) -> bool:
+    """Whether it is there; False also for names that the system does not take, at which pathlib raises until 3.14."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_folder(path: Path) -> bool:
+    """As :func:`exists`, of a folder."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def map_targets(pictures: Sequence[Path], folder: Path, suffix: str) -> dict[Path, Path]:

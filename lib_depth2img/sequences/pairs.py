@@ -7,10 +7,11 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ..depth.io.clips import frames_in
 from ..errors import RequestError
 
 __all__ = ["MAP_SUFFIXES", "Pairing", "pair"]
@@ -21,11 +22,12 @@ MAP_SUFFIXES = (".npy", ".npz", ".exr", ".pfm", ".tiff", ".tif", ".png", ".pgm",
 _NEVER_A_PICTURE = MAP_SUFFIXES[:4]
 
 _ADDITIONS = (
-    r"depth(?:[-_. ]?map)?",
+    r"depth(?:[-_. ]?map)?(?:[-_. ]?(?:raw|metric|meters?|16|16[-_]?bit))?",
+    r"disp(?:arity)?",
     r"d",
     r"pred",  # Marigold
     r"raw[-_]depth[-_]meter",  # Depth Anything, metric
-    r"(?:dpt|midas|openvino|depth[-_]anything|zoe(?:depth)?|leres|marigold)[-_]\w+",  # MiDaS's run.py: the model's name
+    r"(?:dpt|midas|openvino|depth[-_]anything|zoe(?:depth)?|leres|marigold)(?:[-_]\w+)?",  # of its run.py: the model
     r"v\d{1,4}",
     r"\d{2,5}x\d{2,5}",
     r"(?:png|jpe?g|webp|tiff?|bmp)",  # photo.jpg.png
@@ -34,7 +36,7 @@ _ADDED = re.compile(rf"[-_. ]+(?:{'|'.join(_ADDITIONS)})$")
 _COUNTED = re.compile(r"-\d{4}$")
 """The depthmap script counts the maps of one picture so; at the end of other names it is the number of a frame."""
 _LEADING = re.compile(r"^depth(?:[-_. ]?map)?(?:[-_. ]+|(?=\d))")
-_DEPTH = re.compile(r"(?<![a-z])(?:depth|d|pred|dpt|midas)(?![a-z])")
+_DEPTH = re.compile(r"(?<![a-z])(?:depth|disp|disparity|d|pred|dpt|midas)(?![a-z])")
 _FRAME = re.compile(r"(\d+)$")
 _NUMBER = re.compile(r"\d+")
 
@@ -44,10 +46,12 @@ class Pairing:
     """What `pair` found: the map of each picture, None where there is none, in the pictures' order.
 
     ``remark``: what was assumed, one sentence for the user, or "".
+    ``frames``: for a picture whose map is one of many in a file, its number there, counted from 0.
     """
 
     maps: dict[Path, Path | None]
     remark: str = ""
+    frames: dict[Path, int] = field(default_factory=dict)
 
 
 def pair(pictures: Iterable[Path], folder: Path, *, root: Path | None = None) -> Pairing:
@@ -58,7 +62,8 @@ def pair(pictures: Iterable[Path], folder: Path, *, root: Path | None = None) ->
     ``-dpt_beit_large_512``, ``-0000``, ``_pred``, ``.jpg``), then, in a sequence of frames, by the number at the end of
     the name. Upper and lower case, and accents however they are written, are the same. In the pictures' own folder only
     names that say depth and files that hold arrays count, since all else there are pictures. A sequence of maps counted
-    from 0 beside as many pictures counted from 1 (or the other way round) is paired in its order, with a remark.
+    from 0 beside as many pictures counted from 1 (or the other way round) is paired in its order, with a remark; so are
+    the maps of a clip, a single file with as many of them as there are pictures.
 
     Raises:
         RequestError: the folder cannot be read.
@@ -69,16 +74,19 @@ def pair(pictures: Iterable[Path], folder: Path, *, root: Path | None = None) ->
         by_place[_place(picture, root)].append(picture)
     maps = _maps_by_place(folder, {os.path.realpath(picture) for picture in shown})
     found: dict[Path, Path | None] = dict.fromkeys(shown)
-    remarks = []
+    remarks: list[str] = []
+    frames: dict[Path, int] = {}
     for place, here in by_place.items():
         own = any(picture.parent.resolve() == (folder / place).resolve() for picture in here)
         candidates = [each for each in maps.get(place, []) if not own or each.fits_beside_pictures]
         matched, remark = _matched(here, candidates)
+        numbers, of_clip = _by_clip(here, matched, candidates)
+        frames.update(numbers)
         found.update(matched)
-        remarks.append(remark)
+        remarks += [remark, of_clip]
     if len(by_place) > 1 or Path() not in by_place:
         found.update(_from_flat_folder(found, maps.get(Path(), [])))
-    return Pairing(found, next(filter(None, remarks), ""))
+    return Pairing(found, next(filter(None, remarks), ""), frames)
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,24 @@ def _in_order(pictures: Sequence[Path], maps: Sequence[_Map]) -> dict[Path, Path
     if len(frames) < 2 or len(frames) != len(partners) or {min(frames), min(partners)} != {0, 1}:
         return {}
     return {frames[number]: partners[number - min(frames) + min(partners)] for number in frames}
+
+
+def _by_clip(pictures: Sequence[Path], found: dict[Path, Path], maps: Sequence[_Map]) -> tuple[dict[Path, int], str]:
+    """The numbers of the maps in the one clip there is, which is put into ``found``, and a remark."""
+    if len(found) == len(pictures):
+        return {}, ""
+    clips = {each.path: count for each in maps if (count := frames_in(each.path))}
+    if len(clips) != 1 or set(found.values()) - set(clips):
+        return {}, ""
+    ((path, count),) = clips.items()
+    if count != len(pictures):
+        return {}, f"{path.name} holds {count} maps for {len(pictures)} pictures, and was not paired with them."
+    names = {picture: _normal(picture.stem) for picture in pictures}
+    if _common_prefix(names.values()) is not None:
+        pictures = sorted(pictures, key=lambda picture: _frame(names[picture])[1] or 0)
+    found.update(dict.fromkeys(pictures, path))
+    remark = f"{path.name} holds {count} maps, as many as there are pictures: they were paired in their order."
+    return {picture: number for number, picture in enumerate(pictures)}, remark
 
 
 def _sequence(named: Iterable[tuple[str, Path]]) -> dict[int, Path]:

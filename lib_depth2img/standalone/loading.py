@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..checkpoint import faults
 from ..checkpoint.configuration import beside
 from ..checkpoint.contents import TEXT, UNET, VAE, Contents, contents_of, state_dict_infos
 from ..devices import Precision, checked_device, checked_precision, empty_cache, fast_memory_format
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Model", "load_model"]
 
-_SCHEDULE = "alphas_cumprod"
+_log = logging.getLogger(__name__)
+
 _SCHEDULE_TOLERANCE = 0.01  # bfloat16 rounds to 0.004
 _SHOWN = 4
 
@@ -153,15 +156,20 @@ def _check_fit(checkpoint: Path, parts: Iterable[Part], infos: Mapping[str, Tens
 
 
 def _check_schedule(file: TensorFile, infos: Mapping[str, TensorInfo], betas: np.ndarray) -> None:
-    """Refuse a checkpoint that was made with another noise schedule; one rounded to half precision is none."""
-    if _SCHEDULE not in infos:
+    """Refuse a checkpoint that was made with another noise schedule; one rounded to half precision is none.
+
+    The yaml's is used in any case.
+    """
+    if faults.SCHEDULE not in infos:
         return
-    found = file.read(infos[_SCHEDULE].name).double().numpy()
-    if found.shape != betas.shape or (abs(found - np.cumprod(1 - betas)) > _SCHEDULE_TOLERANCE).any():
+    found = file.read(infos[faults.SCHEDULE].name).double().numpy()
+    if found.shape != betas.shape or not (abs(found - np.cumprod(1 - betas)) <= _SCHEDULE_TOLERANCE).all():
         raise CheckpointError(
             f"The noise schedule in {file.path.name} (alphas_cumprod) is not the one that its yaml describes. "
             "Put the yaml it was made with beside it."
         )
+    if faults.rounded_schedule(infos):
+        _log.warning("%s has a noise schedule rounded to bfloat16; its yaml's is used.", file.path.name)
 
 
 def _fill(part: Part, read: Callable[..., Tensor], device: torch.device, dtype: torch.dtype) -> None:

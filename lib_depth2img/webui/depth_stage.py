@@ -1,5 +1,8 @@
 """Loading: the depth stage the host builds becomes this project's, and a five-channel checkpoint gets its yaml.
 
+Here too a checkpoint is looked at for what would give black pictures: the host fills what is missing with zeros, and
+takes NaN as it comes.
+
 ``LatentDepth2ImageDiffusion`` builds its depth stage by name (ldm ddpm.py:1695), so what stands under that name is
 what is built; the host's automatic download (sd_models.py:542-582) hangs on Stability's loader, which is then never
 called.
@@ -13,9 +16,9 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint import configuration
+from ..checkpoint import configuration, faults
 from ..checkpoint.contents import contents_of
-from ..errors import EstimatorError
+from ..errors import CheckpointError, EstimatorError
 from ..estimators.loading import build_network
 from ..estimators.presets import DEFAULT_PRESET
 from ..estimators.stage import DepthStage
@@ -25,9 +28,12 @@ from .hosts import Point, host
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["HostDepthStage", "hook", "missing_weights", "nothing_inside", "weights_file"]
+__all__ = ["HostDepthStage", "hook", "missing_weights", "nothing_inside", "refuse_damaged", "weights_file"]
 
 _log = logging.getLogger(__name__)
+
+_damaged: dict[Path, str] = {}
+"""What is wrong with the depth models that were loaded and are not whole, by their files."""
 
 
 class HostDepthStage(DepthStage):
@@ -111,6 +117,13 @@ def nothing_inside(preset: str) -> EstimatorError:
     return EstimatorError(f"{inside} {lacking}", in_panel=f"{inside} {lacking.in_panel}")
 
 
+def refuse_damaged() -> None:
+    """Raises: CheckpointError where the checkpoint in use was found damaged when it was loaded."""
+    said = _damaged.get(host.checkpoint_file()) if _damaged else None
+    if said is not None:
+        raise CheckpointError(said)
+
+
 def hook() -> None:
     """Replace what the host builds and where it looks for the yaml; ``host.undo`` puts both back."""
     host.replace(Point.DEPTH_STAGE, lambda _: HostDepthStage)
@@ -120,6 +133,8 @@ def hook() -> None:
 def _finding(original: Any) -> Any:
     @functools.wraps(original)
     def find_checkpoint_config(state_dict: Any, info: Any) -> Any:
+        if info is not None:
+            _examine(state_dict, Path(info.filename))
         found = None if info is None else _depth_config(state_dict, Path(info.filename))
         return original(state_dict, info) if found is None else str(found)
 
@@ -149,6 +164,27 @@ def _depth_config(state_dict: Any, checkpoint: Path) -> Path | None:
     except OSError as error:
         _log.warning("Depth2Img: no yaml could be written beside %s (%s).", checkpoint, error.strerror)
         return configuration.PAIR_YAML
+
+
+def _examine(state_dict: Any, checkpoint: Path) -> None:
+    """Note what is wrong with a depth model, and say it; the rounded noise schedule is put right.
+
+    Without a schedule in the checkpoint, the model keeps the one that its yaml describes.
+    """
+    contents = contents_of(state_dict)
+    _damaged.pop(checkpoint, None)
+    if not contents.is_depth_model:
+        return
+    if faults.rounded_schedule(state_dict):
+        _log.warning("Depth2Img: the noise schedule in %s is rounded to bfloat16; its yaml's is used.", checkpoint.name)
+        del state_dict[faults.SCHEDULE]
+    lacks, broken = faults.lacking(contents), faults.not_finite_of(state_dict)
+    said = [*([f"lacks {' and '.join(lacks)}"] if lacks else []), *([faults.described(broken)] if broken else [])]
+    if said:
+        _damaged[checkpoint] = (
+            f"{checkpoint.name} {' and '.join(said)}. It would make black or meaningless pictures: get the file again."
+        )
+        _log.warning("Depth2Img: %s", _damaged[checkpoint])
 
 
 def _is_fp8(module: nn.Module) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import subprocess
 import sys
 import time
@@ -12,10 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from lib_depth2img.checkpoint import configuration
 from lib_depth2img.checkpoint.inspect import depth_model_without_yaml, inspect, write_yaml_beside
-from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
+from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT, SMALL_CONFIG
 from lib_depth2img.cli import main
 from lib_depth2img.errors import TensorFileError
 from lib_depth2img.estimators.networks.building import without_weights
@@ -262,17 +265,17 @@ def test_the_yaml_builds_a_model_of_the_checkpoints_size():
 
 
 def test_the_command(folder, capsys):
-    assert main(["checkpoint", "inspect", str(folder / "depth.safetensors")]) == 0
+    assert main(["checkpoint", "inspect", "--header-only", str(folder / "depth.safetensors")]) == 0
     text = capsys.readouterr().out
     assert "5 input channels, Stable Diffusion 2" in text
     assert "MiDaS:        dpt_hybrid" in text
-    assert main(["checkpoint", "inspect", "--json", str(folder / "depth.safetensors")]) == 0
+    assert main(["checkpoint", "inspect", "--header-only", "--json", str(folder / "depth.safetensors")]) == 0
     assert json.loads(capsys.readouterr().out)["tensors"] == 1608
 
 
 def test_the_command_writes_the_yaml_when_asked(tmp_path, capsys):
     path = models.sparse_safetensors(tmp_path / "model.safetensors", models.depth_shapes())
-    assert main(["checkpoint", "inspect", "--write-yaml", str(path)]) == 0
+    assert main(["checkpoint", "inspect", "--header-only", "--write-yaml", str(path)]) == 0
     assert f"written: {path.with_suffix('.yaml')}" in capsys.readouterr().out
 
 
@@ -352,3 +355,49 @@ print(report.tensors, seconds, peak)
             break
         time.sleep(1)
     assert best < 1
+
+
+class TestDamage:
+    """What would give black pictures, in the file of the small model."""
+
+    @pytest.fixture
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return load_file(SMALL_CHECKPOINT)
+
+    def saved(self, folder: Path, tensors: dict[str, torch.Tensor]) -> Path:
+        path = folder / "model.safetensors"
+        save_file(tensors, path)
+        shutil.copy(SMALL_CONFIG, path.with_suffix(".yaml"))
+        return path
+
+    @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize(
+        "prefix", ["model.diffusion_model.out.", "first_stage_model.d", "cond_stage_model.", "depth_model.", "alphas_c"]
+    )
+    def test_numbers_that_are_none_are_said_by_the_command(self, tmp_path, tensors, prefix, number, capsys):
+        name = next(name for name in tensors if name.startswith(prefix))
+        broken = tensors[name].clone()
+        broken.view(-1)[-1] = number
+        path = self.saved(tmp_path, {**tensors, name: broken})
+        assert main(["checkpoint", "inspect", "--quiet", str(path)]) == 0
+        said = capsys.readouterr().out
+        assert f"It holds numbers that are not finite (NaN or inf) in 1 tensors ({name}): it is damaged." in said
+        assert "complete" not in said
+        assert main(["checkpoint", "inspect", "--header-only", "--json", str(path)]) == 0
+        assert json.loads(capsys.readouterr().out)["not_finite"] is None
+
+    def test_copies_that_nobody_uses_do_not_count(self, tmp_path, tensors):
+        path = self.saved(tmp_path, {**tensors, "model_ema.decay": torch.tensor(math.nan)})
+        report = inspect(path, numbers=True)
+        assert report.not_finite == []
+        assert report.verdict == "A depth model with small inside; complete."
+
+    def test_a_schedule_rounded_to_bfloat16_is_said(self, tmp_path, tensors):
+        path = self.saved(tmp_path, {**tensors, "alphas_cumprod": tensors["alphas_cumprod"].bfloat16()})
+        assert inspect(path).rounded_schedule
+        assert "alphas_cumprod) is rounded to bfloat16, which makes black pictures." in inspect(path).verdict
+
+    def test_missing_tensors_of_the_small_unet_are_counted(self, tmp_path, tensors):
+        gone = [name for name in tensors if name.startswith("model.diffusion_model.middle")][:10]
+        path = self.saved(tmp_path, {name: tensor for name, tensor in tensors.items() if name not in gone})
+        assert "it lacks 10 tensors of its UNet" in inspect(path).verdict

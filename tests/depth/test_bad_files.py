@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from lib_depth2img import DepthMap, read_depth_map, read_picture
-from lib_depth2img.depth.io import arrays, bounds
+from lib_depth2img.depth.io import arrays, bounds, pictures
 from lib_depth2img.depth.io.files import MAX_PIXELS, encode_png, save_depth_map
 from lib_depth2img.errors import DepthMapError, PictureError
 
@@ -174,7 +174,7 @@ def test_truncated_pictures(kind: str, read, refusal) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 48), dtype=np.uint8)).save(file, kind)
     data = file.getvalue()
     for part in (0.1, 0.5, 0.9):
-        with pytest.raises(refusal, match=r"broken|unknown|text"):
+        with pytest.raises(refusal, match=r"broken|unknown|text|cut off"):
             read(data[: int(len(data) * part)])
 
 
@@ -262,6 +262,20 @@ def test_heic_is_opened_by_pillow_heif_where_it_is(monkeypatch: pytest.MonkeyPat
     assert "HEIF" not in Image.OPEN
     with pytest.raises(PictureError, match=r"HEIF file cannot be decoded \(opened\)"):
         read_picture(b"\0\0\0\x18ftypheic" + b"\0" * 12)
+
+
+def test_heic_in_a_folder_is_a_picture_where_pillow_heif_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "EXTENSION", {**Image.registered_extensions()})
+    monkeypatch.setattr(Image, "OPEN", {kind: how for kind, how in Image.OPEN.items() if kind != "HEIF"})
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert ".heic" not in pictures.picture_suffixes()
+
+    def register() -> None:
+        Image.register_open("HEIF", lambda *_: None)
+        Image.register_extension("HEIF", ".heic")
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(register_heif_opener=register))
+    assert ".heic" in pictures.picture_suffixes()
 
 
 def test_avif_is_opened_where_pillow_can() -> None:

@@ -392,3 +392,48 @@ def _refuse_to_unpack(monkeypatch: pytest.MonkeyPatch) -> None:
         return genuine(*arguments)
 
     monkeypatch.setattr(OpenEXR, "File", header_only)
+
+
+@pytest.mark.parametrize("name", [b"dataWindow", b"displayWindow", b"compression", b"channels"])
+def test_a_header_that_lacks_what_the_library_would_make_up_is_refused(name: bytes) -> None:
+    data = bytearray(written({"Z": NEAR}))
+    position = data.index(name + b"\0")
+    data[position] ^= 1
+    with pytest.raises(DepthMapError, match="broken"):
+        read_depth_map(bytes(data))
+
+
+@pytest.mark.parametrize("mode", [1, 2], ids=["mipmap", "ripmap"])
+def test_of_smaller_copies_the_full_size_is_taken(mode: int) -> None:
+    """The library's Python part writes no levels, so the bytes are put together as the format's page has them."""
+    np.testing.assert_array_equal(read_depth_map(tiled_with_levels(NEAR, mode)).values, NEAR)
+
+
+def tiled_with_levels(values: np.ndarray, mode: int) -> bytes:
+    """https://openexr.com/en/latest/OpenEXRFileLayout.html: uncompressed tiles of 16x16."""
+
+    def attribute(name: str, kind: str, content: bytes) -> bytes:
+        return f"{name}\0{kind}\0".encode() + struct.pack("<i", len(content)) + content
+
+    height, width = values.shape
+    window = struct.pack("<4i", 0, 0, width - 1, height - 1)
+    header = b"\x76\x2f\x31\x01" + struct.pack("<i", 2 | 0x200)
+    header += attribute("channels", "chlist", b"Z\0" + struct.pack("<iB3xii", 2, 0, 1, 1) + b"\0")
+    header += attribute("compression", "compression", b"\0")
+    header += attribute("dataWindow", "box2i", window) + attribute("displayWindow", "box2i", window)
+    header += attribute("lineOrder", "lineOrder", b"\0")
+    header += attribute("pixelAspectRatio", "float", struct.pack("<f", 1))
+    header += attribute("screenWindowCenter", "v2f", struct.pack("<2f", 0, 0))
+    header += attribute("screenWindowWidth", "float", struct.pack("<f", 1))
+    header += attribute("tiles", "tiledesc", struct.pack("<2IB", 16, 16, mode)) + b"\0"
+    across, down, both = (side.bit_length() for side in (width, height, max(width, height)))
+    levels = [(n, n) for n in range(both)] if mode == 1 else [(x, y) for y in range(down) for x in range(across)]
+    chunks = []
+    for x, y in levels:
+        level = values[:: 1 << y, :: 1 << x][: max(1, height >> y), : max(1, width >> x)]
+        for top in range(0, level.shape[0], 16):
+            for left in range(0, level.shape[1], 16):
+                tile = level[top : top + 16, left : left + 16].astype("<f4").tobytes()
+                chunks.append(struct.pack("<5i", left // 16, top // 16, x, y, len(tile)) + tile)
+    starts = np.cumsum([len(header) + 8 * len(chunks), *map(len, chunks[:-1])])
+    return header + starts.astype("<u8").tobytes() + b"".join(chunks)

@@ -428,3 +428,89 @@ def test_exif_orientation(turned: int, kind: str) -> None:
 def test_a_picture_of_floats_is_refused() -> None:
     with pytest.raises(PictureError, match="without a scale"):
         read_picture(encoded(Image.fromarray(RAMP.astype(np.float32)), "TIFF"))
+
+
+# --- what each kind has of its own
+
+
+@pytest.mark.parametrize("maximum", [100, 255, 1000, 4095, 65535])
+@pytest.mark.parametrize("kind", ["P5", "P6"])
+def test_raw_pgm_and_ppm_of_any_white(kind: str, maximum: int) -> None:
+    values = np.random.default_rng(0).integers(0, maximum, (5, 7), endpoint=True)
+    stored = np.dstack([values] * 3) if kind == "P6" else values
+    header = f"{kind}\n# made by hand\n7 5\n{maximum}\n".encode()
+    data = header + stored.astype("u1" if maximum < 256 else ">u2").tobytes()
+    read = read_depth_map(data)
+    np.testing.assert_array_equal(read.values, values.astype(np.float32) / np.float32(maximum))
+    assert read.unit
+    for damaged in (data[:-1], data + b"\0"):
+        with pytest.raises(DepthMapError, match=r"cut off|more than"):
+            read_depth_map(damaged)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"P5\n2 1\n9\n\x09\x0a", "numbers up to 10; its header says 9"),
+        (b"P5\n2 1\n0\n\0\0", "broken PGM"),
+        (b"P5 anything", "broken PGM"),
+    ],
+)
+def test_pgm_that_does_not_fit_its_header(data: bytes, said: str) -> None:
+    with pytest.raises(DepthMapError, match=said):
+        read_depth_map(data)
+
+
+def test_pfm_with_a_damaged_sign_is_refused() -> None:
+    with pytest.raises(DepthMapError, match="broken PFM header"):
+        read_depth_map(b"Pf\n1 1\n\r1.0\n\0\0\0\0")
+
+
+@pytest.mark.parametrize("name", ["disparity", "disp", "pred", "depths", "inverse_depth"])
+def test_the_array_of_a_npz_that_says_depth(name: str) -> None:
+    values = np.random.default_rng(0).random((6, 8)).astype(np.float32)
+    file = io.BytesIO()
+    beside = {f"{name}_conf": values * 0, "depth_mask": values > 0.5, "depth_scale": np.float32(2), "K": np.eye(3)}
+    np.savez(file, **{name: values}, **beside)
+    np.testing.assert_array_equal(read_depth_map(file.getvalue()).values, values)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF"])
+def test_an_animation_is_no_map_and_its_first_picture_is_one(kind: str) -> None:
+    frames = [Image.fromarray(np.full((4, 6), level, np.uint8)) for level in (50, 200)]
+    file = io.BytesIO()
+    frames[0].convert("RGB").save(file, kind, save_all=True, append_images=[frames[1].convert("RGB")])
+    with pytest.raises(DepthMapError, match=f"The {kind} file holds 2 pictures; expected one map"):
+        read_depth_map(file.getvalue())
+    assert read_picture(file.getvalue()).size == (6, 4)
+
+
+def test_a_transparent_grey_of_a_16_bit_png_is_a_hole() -> None:
+    values = np.array([[500, 1000, 60000]], np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    data, chunk = file.getvalue(), b"tRNS" + struct.pack(">H", 500)
+    at = data.index(b"IDAT") - 4
+    read = read_depth_map(data[:at] + struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[at:])
+    assert read.holes == 1
+    np.testing.assert_array_equal(read.values, np.float32([[1000, 1000, 60000]]) / np.float32(65535))
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i4", "<i8", "<f4"])
+def test_minus_one_is_no_distance(dtype: str) -> None:
+    values = np.array([[-1, 500, 4000, 0]], dtype)
+    file = io.BytesIO()
+    np.save(file, values)
+    read = read_depth_map(file.getvalue(), meaning="distance")
+    assert read.holes == 2
+    np.testing.assert_array_equal(read.values, np.float32([[1 / 4000, 1 / 500, 1 / 4000, 1 / 4000]]))
+
+
+def test_jpeg_2000_of_16_bit_is_read_in_grey_and_refused_in_colours() -> None:
+    values = np.arange(2400, dtype=np.uint16).reshape(40, 60) * 20
+    how = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+    grey, colours = (cv2.imencode(".jp2", array, how)[1].tobytes() for array in (values, np.dstack([values] * 3)))
+    np.testing.assert_allclose(read_depth_map(grey).values, values / 65535, atol=1e-6)
+    with pytest.raises(DepthMapError, match=r"3 channels of 16 bits, which would be cut\. Save"):
+        read_depth_map(colours)
+    assert read_picture(colours).size == (60, 40)

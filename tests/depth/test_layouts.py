@@ -1,10 +1,13 @@
 """Random maps by tifffile, OpenEXR, NumPy, OpenCV and Pillow, in every layout they offer: what is read is what was
-written. Cut off or with flipped bits it is the same or refused, as far as the format can tell: PNG, NPZ, and deflated
-TIFF and OpenEXR hold checksums; bare numbers, LZW, PackBits, RLE and JPEG hold none, and a bit of them is a pixel.
+written. Cut off it is the same or refused. With flipped bits it is the same or refused as far as the format can tell:
+PNG and NPZ hold checksums over all of the file, TIFF (Deflate, LZMA) and OpenEXR (ZIP) over the pixels. Where there are
+none, a flipped bit of bare numbers changes that number and no other. What no format of these can tell is a header that
+stays whole and says something else: another number type or byte order of the same size, white is zero, a window.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -224,6 +227,56 @@ def test_a_flipped_bit_is_refused_where_there_are_checksums(writer: Any, data: s
     except DepthMapError:
         return
     np.testing.assert_array_equal(values, file.values)
+
+
+def _saved(save: Any, values: np.ndarray, **options: Any) -> bytes:
+    file = io.BytesIO()
+    save(file, values, **options)
+    return file.getvalue()
+
+
+def _saved_exr(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    header = {"compression": OpenEXR.NO_COMPRESSION, "type": OpenEXR.scanlineimage}
+    OpenEXR.File(header, {"Z": values}).write(file)
+    return file.getvalue()
+
+
+BARE = {
+    "npy": lambda values: _saved(np.save, values),
+    "pfm": lambda values: cv2.imencode(".pfm", values)[1].tobytes(),
+    "tiff": lambda values: _saved(tifffile.imwrite, values, metadata=None),
+    "tiles": lambda values: _saved(tifffile.imwrite, values, metadata=None, tile=(16, 16)),
+    "exr": _saved_exr,
+}
+
+
+@pytest.mark.parametrize("kind", BARE)
+@FEW
+@given(values=grey(("float32",)), data=st.data())
+def test_a_flipped_bit_of_a_bare_number_changes_that_number_alone(
+    kind: str, values: np.ndarray, data: st.DataObject
+) -> None:
+    file = bytearray(BARE[kind](values))
+    number = values.ravel()[data.draw(st.integers(0, values.size - 1))]
+    position = file.rindex(number.tobytes()) + data.draw(st.integers(0, 3))
+    file[position] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        read = read_depth_map(bytes(file)).values
+    except DepthMapError:
+        return
+    assert read.shape == values.shape
+    assert (read != values).sum() <= 1
+
+
+@pytest.mark.parametrize("kind", ["npy", "pfm", "tiff"])
+@FEW
+@given(values=grey(("float32",)), data=st.data())
+def test_no_flipped_bit_changes_the_size(kind: str, values: np.ndarray, data: st.DataObject) -> None:
+    file = bytearray(BARE[kind](values))
+    file[data.draw(st.integers(0, min(len(file) - 1, 300)))] ^= 1 << data.draw(st.integers(0, 7))
+    with contextlib.suppress(DepthMapError):
+        assert read_depth_map(bytes(file)).size == values.shape[::-1]
 
 
 @WRITERS

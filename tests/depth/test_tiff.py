@@ -552,3 +552,61 @@ def test_too_many_samples_are_refused_before_they_are_unpacked(monkeypatch: pyte
     assert read_depth_map(by_tifffile(np.dstack([U16] * 3), photometric="rgb")).size == (60, 40)
     with pytest.raises(DepthMapError, match="4 numbers for each pixel"):
         read_depth_map(by_tifffile(np.dstack([U16] * 4), photometric="rgb", extrasamples=["unassalpha"]))
+
+
+# --- what says that a header is damaged
+
+
+@pytest.mark.parametrize(
+    ("tags", "rows"),
+    [({256: 44}, 40), ({257: 32}, 40), ({257: 32, 278: 32}, 40)],
+    ids=["narrower", "lower", "lower, in one strip"],
+)
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_smaller_size_than_that_of_the_numbers_is_refused(tags: dict, rows: int, compression: str | None) -> None:
+    data = by_tifffile(U16, compression=compression, rowsperstrip=rows)
+    with pytest.raises(DepthMapError, match=r"belong|too many"):
+        read_depth_map(retagged(data, tags))
+
+
+def test_a_page_without_the_meaning_of_its_numbers_is_refused() -> None:
+    data = by_tifffile(U16)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        offset = file.pages[0].tags[262].offset
+    with pytest.raises(DepthMapError, match=r"broken \(tag 262\)"):
+        read_depth_map(data[:offset] + struct.pack("<H", 65000) + data[offset + 2 :])
+
+
+def test_numbers_in_the_place_of_the_directory_are_refused() -> None:
+    with pytest.raises(DepthMapError, match="in the place of its directory"):
+        read_depth_map(retagged(by_tifffile(U16), {273: 16}))
+
+
+def test_a_next_page_beyond_the_file_is_refused() -> None:
+    data = by_tifffile(U16)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        end = file.pages[0].offset + 2 + 12 * len(file.pages[0].tags)
+    assert data[end : end + 4] == b"\0\0\0\0"
+    with pytest.raises(DepthMapError, match="broken"):
+        read_depth_map(data[:end] + struct.pack("<I", 2**30) + data[end + 4 :])
+
+
+# --- several numbers for a pixel, and those that are none
+
+
+def test_what_gdal_calls_no_data_is_a_hole() -> None:
+    values = np.where(np.arange(60) < 3, -9999, UNIT).astype(np.float32)
+    read = read_depth_map(by_tifffile(values, extratags=[(42113, "s", 0, "-9999 ", True)]))
+    assert read.holes == 120
+    np.testing.assert_array_equal(read.values[:, 3:], UNIT[:, 3:])
+    assert (read.values[:, :3] == UNIT[:, 3:].min()).all()
+    for text in ("nan", "none", "70000"):
+        data = by_tifffile(U16, extratags=[(42113, "s", 0, text, True)])
+        np.testing.assert_array_equal(read_depth_map(data).values, UNIT)
+
+
+def test_a_clip_in_the_samples_of_a_pixel_is_refused_and_copies_are_one_map() -> None:
+    options: dict = {"photometric": "minisblack", "planarconfig": "separate"}
+    np.testing.assert_array_equal(read_depth_map(by_tifffile(np.stack([U16] * 3), **options)).values, UNIT)
+    with pytest.raises(DepthMapError, match="3 different numbers for each pixel; expected one map"):
+        read_depth_map(by_tifffile(np.stack([U16, U16, U16 // 2]), **options))

@@ -148,3 +148,13 @@ def test_broken_files_are_refused(content, tmp_path):
     (tmp_path / "broken.pt").write_bytes(content)
     with pytest.raises(TensorFileError, match=r"broken\.pt"):
         load_weights(tmp_path / "broken.pt", PRESET)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused_at_load(number, weights):
+    broken = {name: tensor.clone() for name, tensor in weights.items()}
+    broken["scratch.output_conv.4.weight"].view(-1)[3] = number
+    with pytest.raises(
+        WeightsError, match=r"not finite \(NaN or inf\) in 1 tensors .*output_conv.4.weight\): it is dam"
+    ):
+        build_network(PRESET, broken)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lib_depth2img.errors import RequestError
@@ -147,6 +148,14 @@ def test_a_number_that_counts_something_else_pairs_nothing(tmp_path, pictures, m
         "name-0000.png",
         "name_raw_depth_meter.npy",
         "name_pred.npy",
+        "name_pred_depth.npy",
+        "name_disp.npy",
+        "name-disparity.pfm",
+        "name_midas.png",
+        "name_depth16.png",
+        "name_depth_16bit.png",
+        "name_depth_raw.npy",
+        "name_depth_metric.exr",
         "name.jpg.png",
         "name_depth_16384x8192.png",
     ],
@@ -213,3 +222,46 @@ class TestFramesCountedFromAnotherNumber:
     def test_with_a_gap_they_go_by_it(self, tmp_path):
         maps = [f"depth_{n:04}.png" for n in (0, 1, 2, 3, 5)]
         assert paired(tmp_path, PICTURES, maps)["frame_0002.png"] == "depth_0002.png"
+
+
+class TestClips:
+    """One file with the maps of many frames."""
+
+    def clip(self, tmp_path: Path, count: int) -> Path:
+        folder = fill(tmp_path / "maps")
+        np.savez_compressed(folder / "vda_depths.npz", depths=np.zeros((count, 6, 8), np.float32))
+        return folder
+
+    def test_as_many_maps_as_pictures_are_paired_in_the_order_of_the_numbers(self, tmp_path):
+        folder = self.clip(tmp_path, 12)
+        pictures = [tmp_path / f"frame_{n}.png" for n in (1, 10, 11, 12, 2, 3, 4, 5, 6, 7, 8, 9)]
+        found = pair(pictures, folder)
+        assert set(found.maps.values()) == {folder / "vda_depths.npz"}
+        assert {path.stem: number for path, number in found.frames.items()} == {
+            f"frame_{n}": n - 1 for n in range(1, 13)
+        }
+        assert list(found.maps) == pictures
+        assert "vda_depths.npz holds 12 maps, as many as there are pictures: they were paired in their" in found.remark
+
+    def test_pictures_without_numbers_stay_in_their_order(self, tmp_path):
+        pictures = [tmp_path / name for name in ("b.png", "a.png")]
+        assert pair(pictures, self.clip(tmp_path, 2)).frames == {pictures[0]: 0, pictures[1]: 1}
+
+    def test_another_count_pairs_nothing_and_is_said(self, tmp_path):
+        pictures = [tmp_path / f"{n}.png" for n in range(3)]
+        found = pair(pictures, self.clip(tmp_path, 5))
+        assert set(found.maps.values()) == {None}
+        assert found.frames == {}
+        assert "vda_depths.npz holds 5 maps for 3 pictures, and was not paired" in found.remark
+
+    def test_maps_with_the_pictures_names_go_before_a_clip(self, tmp_path):
+        folder = fill(self.clip(tmp_path, 2), "a.png", "b.png")
+        pictures = [tmp_path / name for name in ("a.png", "b.png")]
+        found = pair(pictures, folder)
+        assert found.maps == {picture: folder / picture.name for picture in pictures}
+        assert (found.frames, found.remark) == ({}, "")
+
+    def test_two_clips_are_not_chosen_from(self, tmp_path):
+        folder = self.clip(tmp_path, 2)
+        (folder / "other.npz").write_bytes((folder / "vda_depths.npz").read_bytes())
+        assert pair([tmp_path / "a.png", tmp_path / "b.png"], folder).frames == {}

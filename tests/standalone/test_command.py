@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -205,3 +206,20 @@ def test_control_that_cannot_be_is_refused_before_the_checkpoint_is_read(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert said in error
+
+
+def test_maps_of_distances_by_either_name(img2img, tmp_path) -> None:
+    rows = np.linspace(0.5, 9.0, 64, dtype=np.float32)[:, None] * np.ones((1, 64), np.float32)
+    np.save(tmp_path / "far.npy", rows)
+    np.save(tmp_path / "near.npy", 1 / rows)
+    made = {}
+    for name, options in {
+        "near.npy": (),
+        "far.npy": ("--distance",),
+        "meant": ("--meaning", "distance"),
+        "wrong": ("--meaning", "nearness"),
+    }.items():
+        depth_map = tmp_path / (name if name.endswith("npy") else "far.npy")
+        assert img2img("--depth-map", depth_map, *options, to=f"{name}.png") == 0
+        made[name] = _bytes(tmp_path / f"{name}.png")
+    assert made["near.npy"] == made["far.npy"] == made["meant"] != made["wrong"]

@@ -66,6 +66,7 @@ def _weights(model: Model) -> dict[str, torch.Tensor]:
         ({"cond_stage_model.model.ln_final.bias": lambda tensor: tensor / 0}, "ln_final.bias of .* not finite"),
         ({"first_stage_model.post_quant_conv.bias": lambda tensor: tensor + math.inf}, "post_quant_conv.bias of"),
         ({"alphas_cumprod": lambda _: torch.linspace(1, 0, 1000)}, "noise schedule in .* is not the one"),
+        ({"alphas_cumprod": lambda tensor: tensor * math.nan}, "noise schedule in .* is not the one"),
         ({"alphas_cumprod": lambda tensor: tensor[:999]}, "noise schedule in .* is not the one"),
     ],
 )

@@ -95,6 +95,37 @@ def test_refusing_says_so_before_the_first_picture(tmp_path):
     BatchRun(BatchOptions(folder, refuse_missing=True), pictures[:1])
 
 
+class TestAClip:
+    @pytest.fixture
+    def folder(self, tmp_path) -> Path:
+        folder = fill(tmp_path / "maps")
+        clip = np.full((3, 4, 6), np.arange(3)[:, None, None], np.float32)
+        clip[:, 0, 0] += 10
+        clip[1, 0] = np.nan
+        clip[2] = np.nan
+        np.savez_compressed(folder / "clip.npz", depths=clip)
+        return folder
+
+    def test_gives_each_picture_its_map(self, tmp_path, folder):
+        pictures = [tmp_path / f"{n}.png" for n in range(3)]
+        run = BatchRun(BatchOptions(folder), pictures)
+        assert "clip.npz holds 3 maps, as many as there are pictures" in run.announcement
+        for number, picture in enumerate(pictures[:2]):
+            run.reading(picture)
+            assert run.values()["image"].content.values[3, 3] == number
+        assert run.values("distance")["image"].content.values[3, 3] == 1.0
+        run.reading(pictures[2])
+        assert run.values()["source"] == "init_image"
+        assert "clip.npz[2]: estimated instead (There is not one measurement in the map" in run.remark
+
+    def test_is_refused_by_the_number_of_its_broken_map(self, tmp_path, folder):
+        pictures = [tmp_path / f"{n}.png" for n in range(3)]
+        for picture in pictures:
+            write_map(picture, 500)
+        with pytest.raises(RequestError, match=r"^clip\.npz\[2\]: There is not one measurement"):
+            BatchRun(BatchOptions(folder, refuse_missing=True), pictures)
+
+
 class TestFilesThatCannotBeRead:
     @pytest.fixture
     def pictures(self, tmp_path) -> list[Path]:
@@ -114,9 +145,9 @@ class TestFilesThatCannotBeRead:
     @pytest.mark.parametrize(
         ("broken", "content", "said"),
         [
-            ("shot-b/0001.png", b"", r"^shot-b/0001\.png: .*empty"),
+            ("shot-b/0001.png", b"", r"^shot-b/0001\.png: The file is empty"),
             ("shot-b/0001.png", b"<html>", r"^shot-b/0001\.png: .*text"),
-            ("maps/shot-b/0001.png", b"", r"^shot-b/0001\.png: .*empty"),
+            ("maps/shot-b/0001.png", b"", r"^shot-b/0001\.png: The file is empty"),
         ],
         ids=["empty picture", "web page", "empty map"],
     )

@@ -11,10 +11,33 @@ from typing import IO
 import numpy as np
 
 from ...errors import DepthMapError
-from ..nearness import without_leading_ones
+from ..nearness import Samples, without_leading_ones
 from .bounds import MAX_FILE_BYTES, check_pixels
 
-__all__ = ["encode_npy", "encode_pfm", "read_npy", "read_npz", "read_pfm"]
+__all__ = [
+    "SINGLE_LAST_AXES",
+    "check_length",
+    "encode_npy",
+    "encode_pfm",
+    "npz_member",
+    "read_npy",
+    "read_npy_header",
+    "read_npz",
+    "read_pfm",
+    "read_pnm",
+]
+
+
+_PFM = re.compile(rb"(P[fF])%b(\d{1,9})%b(\d{1,9})%b([-+.\deE]{1,40})(?=\s)" % ((rb"(?:[ \t]|\r\n?|\n(?!\r))+",) * 3))
+_PNM = re.compile(rb"(P[56])%b(\d{1,9})%b(\d{1,9})%b(\d{1,5})\s" % ((rb"(?:\s+(?:#[^\n]*\n)*)+",) * 3))
+
+_SPEAKING = re.compile(r"depth|disp|^pred", re.IGNORECASE)
+_BESIDE = re.compile(r"conf|mask|valid|uncert|std|scale|shift|range|_m(?:in|ax)$", re.IGNORECASE)
+"""What is told of the depth, in an array of its own."""
+
+
+SINGLE_LAST_AXES = (1, 3, 4)
+"""What (H, W, n) is one map of: grey or colours. Else it is a stack of maps."""
 
 
 def read_npy(data: bytes) -> np.ndarray:
@@ -27,8 +50,8 @@ def read_npy(data: bytes) -> np.ndarray:
 
 
 def read_npz(data: bytes) -> np.ndarray:
-    """The array of a .npz file: the one named "depth", else the only one whose name says it, else "arr_0", else the
-    only one in it.
+    """The array of a .npz file: the one named "depth", else the only one whose name says it ("depths", "disparity",
+    "pred"), else "arr_0", else the only one in it.
 
     Raises:
         DepthMapError: broken, no such array, and as for :func:`read_npy`. What is unpacked is bounded by the
@@ -36,7 +59,7 @@ def read_npz(data: bytes) -> np.ndarray:
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-        with archive, archive.open(_npz_member(archive.namelist())) as member:
+        with archive, archive.open(npz_member(archive.namelist())) as member:
             return _read_npy(member)
     except DepthMapError:
         raise
@@ -54,7 +77,7 @@ def read_pfm(data: bytes) -> np.ndarray:
     Raises:
         DepthMapError: broken or too large.
     """
-    header = re.match(rb"(P[fF])\s+(\d{1,9})\s+(\d{1,9})\s+([-+.\deE]{1,40})(?=\s)", data)
+    header = _PFM.match(data)
     try:
         scale = float(header[4]) if header else 0.0
     except ValueError:
@@ -69,8 +92,31 @@ def read_pfm(data: bytes) -> np.ndarray:
     numbers = data[header.end() + (2 if data[header.end() :].startswith(b"\r\n") else 1) :]
     if len(numbers) == math.prod(shape) * 4 - 1:
         numbers = data[header.end() + 1 :]
-    _check_length(len(numbers), shape, dtype)
+    check_length(len(numbers), shape, dtype)
     return np.frombuffer(numbers, dtype).reshape(shape)[::-1].astype(np.float32)
+
+
+def read_pnm(data: bytes) -> Samples:
+    """The numbers of a raw PGM or PPM with the white that its header names, which Pillow rounds to 8 or 16 bit.
+
+    https://netpbm.sourceforge.net/doc/pgm.html
+
+    Raises:
+        DepthMapError: broken or too large.
+    """
+    header = _PNM.match(data)
+    white = int(header[4]) if header else 0
+    if header is None or not 0 < white < 65536:
+        raise DepthMapError(f"The file has a broken PGM or PPM header ({data[:24]!r}). Save or copy it again.")
+    width, height = int(header[2]), int(header[3])
+    check_pixels(width, height)
+    shape = (height, width, 3) if header[1] == b"P6" else (height, width)
+    dtype = np.dtype(">u1" if white < 256 else ">u2")
+    check_length(len(data) - header.end(), shape, dtype)
+    numbers = np.frombuffer(data, dtype, offset=header.end()).reshape(shape)
+    if numbers.max() > white:
+        raise DepthMapError(f"The file holds numbers up to {numbers.max()}; its header says {white}. Save it again.")
+    return Samples(numbers.astype(dtype.newbyteorder("=")), float(white))
 
 
 def encode_npy(values: np.ndarray) -> bytes:
@@ -86,9 +132,10 @@ def encode_pfm(values: np.ndarray) -> bytes:
     return f"Pf\n{width} {height}\n-1.0\n".encode() + values[::-1].astype("<f4").tobytes()
 
 
-def _npz_member(names: list[str]) -> str:
+def npz_member(names: list[str]) -> str:
+    """Which of the names in a .npz file is the map's, as :func:`read_npz` has it. Raises: DepthMapError."""
     arrays = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
-    speaking = [name for name in arrays if "depth" in name.lower()]
+    speaking = [name for name in arrays if _SPEAKING.search(name) and not _BESIDE.search(name)]
     for chosen in (["depth"], speaking, ["arr_0"], arrays):
         if len(chosen) == 1 and chosen[0] in arrays:
             return f"{chosen[0]}.npy"
@@ -97,7 +144,12 @@ def _npz_member(names: list[str]) -> str:
     )
 
 
-def _read_npy(file: IO[bytes]) -> np.ndarray:
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether the order is Fortran's, and type of the numbers that follow.
+
+    Raises:
+        DepthMapError: broken, or something else than numbers.
+    """
     try:
         version = np.lib.format.read_magic(file)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
@@ -110,8 +162,13 @@ def _read_npy(file: IO[bytes]) -> np.ndarray:
         raise DepthMapError(
             f"The file holds an array of type {dtype}; expected numbers (bool, integer or float). Convert it."
         )
+    return whole, fortran, dtype
+
+
+def _read_npy(file: IO[bytes]) -> np.ndarray:
+    whole, fortran, dtype = read_npy_header(file)
     shape = without_leading_ones(whole)
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in SINGLE_LAST_AXES):
         stack = f", a stack of {shape[0]}" if len(shape) > 2 else ""
         raise DepthMapError(
             f"The file holds an array of shape {whole}{stack}; a depth map is (H, W), (H, W, 1), (H, W, 3) or "
@@ -124,11 +181,12 @@ def _read_npy(file: IO[bytes]) -> np.ndarray:
             f"The file holds {size} bytes of {dtype}; at most {MAX_FILE_BYTES} are read. Save it as float32."
         )
     numbers = file.read(size)
-    _check_length(len(numbers) + len(file.read(1)), shape, dtype)
+    check_length(len(numbers) + len(file.read(1)), shape, dtype)
     return np.frombuffer(numbers, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _check_length(got: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def check_length(got: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raises: DepthMapError where ``got`` bytes are not those of the numbers."""
     wanted = math.prod(shape) * dtype.itemsize
     if got < wanted:
         raise DepthMapError(

@@ -36,6 +36,9 @@ _DEPTH = re.compile(r"depth|^z[ _-]?buf", re.IGNORECASE)
 
 _alone = threading.Lock()
 
+_REQUIRED = (b"channels\0chlist", b"compression\0compression", b"dataWindow\0box2i", b"displayWindow\0box2i")
+"""Attributes for which the library would put in its own, where a damaged header lacks them."""
+
 Window = tuple[int, int, int, int]
 
 
@@ -77,6 +80,10 @@ def read_exr(data: bytes) -> Samples:
     library = require_library()
     data = _in_unicode(library, data)
     parts = _opened(library, data, header_only=True)
+    absent = [attribute for attribute in _REQUIRED if data.count(attribute) < len(parts)]
+    if absent:
+        name = absent[0].partition(b"\0")[0].decode()
+        raise DepthMapError(f"The OpenEXR file is broken: its header has no {name}. Save or copy it again.")
     if any(part.type() not in (library.scanlineimage, library.tiledimage) for part in parts):
         raise DepthMapError("The OpenEXR file has deep data, several numbers for a pixel. Save it flat.")
     size = sum(_largest_size(part) for part in parts)

@@ -194,13 +194,15 @@ def _nearness(data: bytes, meaning: Meaning) -> Nearness:
             return nearness(samples_from_array(read(data)), meaning)
     if data.startswith(exr.MAGIC):
         return nearness(exr.read_exr(data), meaning)
+    if data.startswith((b"P5", b"P6")):
+        return nearness(arrays.read_pnm(data), meaning)
     pictures.check_png(data)
     decoded: Samples | Image.Image | None = pictures.decode_deep_png(data)
     if data.startswith(tiff.MAGICS):
         decoded = tiff.decode_tiff(data, only_one=True)
     if isinstance(decoded, Samples):
         return nearness(decoded, meaning)
-    image = decoded or pictures.open_image(data)
+    image = decoded or pictures.open_single(data)
     values, unit, holes = nearness(samples_from_image(image), meaning)
     return Nearness(turned(values, pictures.orientation_of(image)), unit, holes)
 

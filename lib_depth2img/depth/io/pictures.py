@@ -17,7 +17,7 @@ from ..nearness import Samples, samples_from_array
 from ..orientation import turned
 from .bounds import check_pixels, found
 
-__all__ = ["check_png", "decode_deep_png", "open_image", "orientation_of", "picture_suffixes"]
+__all__ = ["check_png", "decode_deep_png", "open_image", "open_single", "orientation_of", "picture_suffixes"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF", "JPEG2000")
 """What may be opened. Pillow's other plugins are for other things than pictures of this kind; some start programs."""
@@ -30,11 +30,13 @@ _OF_PHONES = {
 }
 _PNG = b"\x89PNG\r\n\x1a\n"
 _END_OF_JPEG = b"\xff\xd9"
+_START_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
 _ORIENTATION = 274
 
 
 def picture_suffixes() -> frozenset[str]:
     """The suffixes, in small letters, of the files that `open_image` opens with this Pillow."""
+    _bring_heif()
     return frozenset(
         suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind in _BY_NAME
     )
@@ -51,9 +53,8 @@ def open_image(data: bytes, *, name: str = "") -> Image.Image:
         DepthMapError: no picture, a broken one, or one above ``MAX_PIXELS``, which is refused before it is decoded.
     """
     Image.init()
-    if _of_phone(data) == "HEIC" and "HEIF" not in Image.OPEN:
-        with suppress(ImportError):
-            importlib.import_module("pillow_heif").register_heif_opener()
+    if _of_phone(data) == "HEIC":
+        _bring_heif()
     for kind in _FORMATS:
         factory, accepts = Image.OPEN.get(kind, (None, None))
         # Padded, since Pillow's test for PPM looks at the second byte of a file that may have one.
@@ -74,6 +75,21 @@ def open_image(data: bytes, *, name: str = "") -> Image.Image:
         with suppress(OSError, SyntaxError, ValueError, struct.error, IndexError):
             return _loaded(Image.OPEN["TGA"][0], data)
     raise DepthMapError(_unknown(data))
+
+
+def open_single(data: bytes) -> Image.Image:
+    """As :func:`open_image`, of a file with one picture whose bits Pillow keeps.
+
+    Raises:
+        DepthMapError: as there, several pictures, since an animation is no map, or a JPEG 2000 of rare bits.
+    """
+    image = open_image(data)
+    if image.format == "JPEG2000":
+        _check_jpeg_2000(data)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise DepthMapError(f"The {image.format} file holds {frames} pictures; expected one map. Save it alone.")
+    return image
 
 
 def decode_deep_png(data: bytes) -> Samples | None:
@@ -134,6 +150,17 @@ def _loaded(factory: Callable[..., Image.Image], data: bytes) -> Image.Image:
     return image
 
 
+def _check_jpeg_2000(data: bytes) -> None:
+    """Raises: DepthMapError for bits that Pillow cuts; they stand in the SIZ segment (ISO 15444-1, A.5.1)."""
+    start = data.find(_START_OF_JPEG_2000)
+    channels, bits = struct.unpack_from(">HB", data, start + 40)
+    bits = (bits & 127) + 1
+    if bits > 8 and (channels > 1 or bits != 16):
+        raise DepthMapError(
+            f"The JPEG 2000 file has {channels} channels of {bits} bits, which would be cut. Save it as PNG or TIFF."
+        )
+
+
 def _without_its_end(factory: Callable[..., Image.Image], data: bytes) -> Image.Image | None:
     """A JPEG of which only the end marker is missing, as every viewer shows it; None where pixels are missing too.
 
@@ -145,6 +172,14 @@ def _without_its_end(factory: Callable[..., Image.Image], data: bytes) -> Image.
     except Exception:  # noqa: BLE001 - broken for another reason, which is told already
         return None
     return one if one.tobytes() == other.tobytes() else None
+
+
+def _bring_heif() -> None:
+    """Let Pillow open HEIC, where the package that does is installed."""
+    Image.init()
+    if "HEIF" not in Image.OPEN:
+        with suppress(ImportError):
+            importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _of_phone(data: bytes) -> str | None:

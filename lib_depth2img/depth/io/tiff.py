@@ -44,7 +44,7 @@ _BITS = {"u": (*range(1, 17), 32, 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}
 _HORIZONTAL, _FLOATING_POINT = 2, 3
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _REDUCED, _MASK = 1, 4
-_FILL_ORDER, _ORIENTATION, _PAGE_NUMBER, _SOFTWARE = 266, 274, 297, 305
+_PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _PAGE_NUMBER, _SOFTWARE, _GDAL_NODATA = 262, 266, 274, 297, 305, 42113
 _MEANT = {256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
 """Tags without which the numbers would be read as something else."""
 
@@ -88,14 +88,28 @@ def _full_page(file: Any, *, only_one: bool) -> Any:
 
 
 def _check_tags(file: Any, page: Any, data: bytes) -> None:
-    """Raises: ValueError where tifffile has left out a tag that says what the numbers are, since it is broken."""
+    """Compare the directory with the file.
+
+    Raises:
+        ValueError: a tag that says what the numbers are is absent, or so broken that tifffile left it out; the next
+            page or the numbers lie where they cannot.
+    """
     tiff = file.tiff
     (count,) = struct.unpack_from(tiff.tagnoformat, data, page.offset)
     start = page.offset + tiff.tagnosize
     codes = {struct.unpack_from(f"{file.byteorder}H", data, start + i * tiff.tagsize)[0] for i in range(count)}
     broken = sorted(code for code in codes & _MEANT if code not in page.tags)
-    if broken:
-        raise ValueError(f"tag {broken[0]}")
+    if broken or _PHOTOMETRIC not in codes:
+        raise ValueError(f"tag {broken[0] if broken else _PHOTOMETRIC}")
+    end = start + count * tiff.tagsize
+    (following,) = struct.unpack_from(tiff.offsetformat, data, end)
+    if following >= len(data):
+        raise ValueError(f"a page at byte {following} of {len(data)}")
+    if any(
+        page.offset < begin + length and begin < end
+        for begin, length in zip(page.dataoffsets, page.databytecounts, strict=False)
+    ):
+        raise ValueError("numbers in the place of its directory")
 
 
 def _decoded(page: Any, data: bytes) -> Samples | Image.Image:
@@ -147,7 +161,7 @@ def _samples(page: Any, numbers: np.ndarray, kind: str, bits: int) -> Samples:
     colours = 3 if page.photometric == _RGB else 1
     if numbers.shape[2] < colours:
         raise ValueError(f"{numbers.shape[2]} samples for RGB")
-    values, alpha = numbers[..., :colours], None
+    values, alpha = numbers[..., :colours], _measured(page, numbers[..., 0])
     kinds = list(page.extrasamples) or [_UNASSOCIATED] * (colours == 3)
     for position, extra in enumerate(kinds[: numbers.shape[2] - colours], start=colours):
         if extra in (_ASSOCIATED, _UNASSOCIATED):
@@ -155,9 +169,24 @@ def _samples(page: Any, numbers: np.ndarray, kind: str, bits: int) -> Samples:
             if extra == _ASSOCIATED:
                 values = _unmultiplied(values, alpha, white)
             break
+    if alpha is None and colours == 1 and numbers.shape[2] > 2 and (numbers != numbers[..., :1]).any():
+        raise DepthMapError(
+            f"The TIFF has {numbers.shape[2]} different numbers for each pixel; expected one map. Save the one "
+            "you want alone."
+        )
     if page.photometric == _WHITE_IS_ZERO:
         values = values.dtype.type(white) - values
     return Samples(values if colours == 3 else values[..., 0], white, alpha)
+
+
+def _measured(page: Any, numbers: np.ndarray) -> np.ndarray | None:
+    """An alpha that is 0 where the number is the one that GDAL's tag names as no data; None without the tag."""
+    text = str(page.tags.valueof(_GDAL_NODATA, "")).strip("\0 ")
+    try:
+        absent = numbers == numbers.dtype.type(float(text))
+    except (ValueError, OverflowError):  # no tag, or a number that these cannot be
+        return None
+    return ~absent if absent.any() else None
 
 
 def _unmultiplied(values: np.ndarray, alpha: np.ndarray, white: int | None) -> np.ndarray:
@@ -189,7 +218,8 @@ def _numbers(page: Any, data: bytes, kind: str, bits: int) -> np.ndarray:
         if len(stored) != count:
             raise ValueError(f"cut off: {len(stored)} of {count} bytes at {offset}")
         row = math.ceil(tile_width * inside * bits / 8)
-        raw = _unpacked(stored, page.compression, rows * row, tile_height * row)
+        size = rows * row
+        raw = _unpacked(stored, page.compression, size, tile_height * row if page.is_tiled or down > 1 else size)
         segment = _unpredicted(raw, (rows, tile_width, inside), dtype, bits, page.predictor)
         whole[plane, top : top + rows, left : left + tile_width] = segment[: height - top, : width - left]
     return whole[0] if planes == 1 else np.moveaxis(whole[..., 0], 0, 2)
@@ -204,7 +234,9 @@ def _unpacked(stored: bytes, compression: int, size: int, most: int) -> bytes:
     if compression in _BY_LIBTIFF:
         return _through_libtiff(stored, compression, size)
     if compression == _NONE:
-        raw = stored[:size]
+        raw = stored
+        if len(raw) > size and len(raw) != most:
+            raise ValueError(f"{len(raw)} bytes of numbers where {size} belong")
     else:
         unpacker: Any = lzma.LZMADecompressor() if compression == _LZMA else zlib.decompressobj()
         raw = unpacker.decompress(stored, most + 1)

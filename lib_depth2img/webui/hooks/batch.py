@@ -16,8 +16,9 @@ from PIL import UnidentifiedImageError
 
 from ...console import say
 from ...depth.depth_map import Meaning
+from ...depth.io.clips import read_frame
 from ...depth.io.files import read_picture
-from ...errors import Depth2ImgError, RequestError
+from ...errors import Depth2ImgError, DepthMapError, RequestError
 from ...request.panel import MISSING, BatchOptions
 from ...request.user_image import UserImage, decode_image
 from ...sequences.pairs import pair
@@ -48,11 +49,11 @@ class BatchRun:
         assert options.folder is not None
         self._root = None if root is None else Path(root)
         pairing = pair(map(Path, pictures), options.folder, root=self._root)
-        self._partners, self._assumed = pairing.maps, pairing.remark
+        self._partners, self._frames, self._assumed = pairing.maps, pairing.frames, pairing.remark
         self._folder = options.folder
         self.current: Path | None = None
         self._missing: dict[Path, None] = {}  # a set that keeps its order
-        self._unreadable: dict[Path, str] = {}
+        self._unreadable: dict[str, str] = {}
         if options.refuse_missing:
             self._refuse()
 
@@ -64,7 +65,7 @@ class BatchRun:
     def unreadable(self, file: Any, error: Exception) -> None:
         """Note that the host could not read ``file``, and why."""
         if isinstance(file, (str, os.PathLike)):
-            self._unreadable[Path(file)] = f"passed over ({_reason(error)})"
+            self._unreadable[self._name(Path(file))] = f"passed over ({_reason(error)})"
 
     @property
     def partner(self) -> Path | None:
@@ -75,11 +76,14 @@ class BatchRun:
         """The current picture's map in the place of what the panel says about the source."""
         if self.current is not None and self.partner is None:
             self._missing[self.current] = None
-        if self.partner is not None:
+        if self.current is not None and self.partner is not None:
+            frame = self._frames.get(self.current)
             try:
-                return {"source": "depth_map", "image": _depth_map(self.partner, meaning), "meaning": meaning}
+                depth_map = _depth_map(self.partner, frame, meaning)
             except RequestError as error:
-                self._unreadable[self.partner] = f"estimated instead ({error})"
+                self._unreadable[self._name(self.partner, frame)] = f"estimated instead ({error})"
+            else:
+                return {"source": "depth_map", "image": depth_map, "meaning": meaning}
         return {"source": "init_image", "image": None, "meaning": "nearness"}
 
     @property
@@ -88,7 +92,7 @@ class BatchRun:
         remarks = [self._assumed] if self._assumed else []
         if self._missing:
             remarks.append(f"No depth map in {self._folder} for {self._listed(self._missing)}: estimated.")
-        remarks += [f"{self._name(file)}: {what}." for file, what in self._unreadable.items()]
+        remarks += [f"{name}: {what}." for name, what in self._unreadable.items()]
         return " ".join(remarks) or None
 
     @property
@@ -107,29 +111,29 @@ class BatchRun:
             )
         for picture, partner in self._partners.items():
             assert partner is not None, "refused above"
-            self._refuse_unreadable(picture, read_picture)
-            self._refuse_unreadable(partner, _depth_map)
+            frame = self._frames.get(picture)
+            self._refuse_unreadable(self._name(picture), functools.partial(read_picture, picture))
+            self._refuse_unreadable(self._name(partner, frame), functools.partial(_depth_map, partner, frame))
 
-    def _refuse_unreadable(self, file: Path, read: Callable[[Path], object]) -> None:
+    def _refuse_unreadable(self, name: str, read: Callable[[], object]) -> None:
         try:
-            read(file)
+            read()
         except Depth2ImgError as error:
-            raise RequestError(
-                f"{self._name(file)}: {_reason(error)} Mend or remove it, or choose “{MISSING[0]}”."
-            ) from error
+            raise RequestError(f"{name}: {_reason(error)} Mend or remove it, or choose “{MISSING[0]}”.") from error
 
     def _listed(self, files: Collection[Path]) -> str:
         """The first few names, and how many more there are."""
         shown = ", ".join(self._name(file) for file in list(files)[:5])
         return shown if len(files) <= 5 else f"{shown} and {len(files) - 5} more"
 
-    def _name(self, file: Path) -> str:
+    def _name(self, file: Path, frame: int | None = None) -> str:
         """The file's name with its folders inside the batch's: two called 0001.png are told apart.
 
-        Uploads have none: each lies in a folder of gradio's, of which nobody knows.
+        Uploads have none: each lies in a folder of gradio's, of which nobody knows. ``frame``: its number in a clip.
         """
         root = self._root if file in self._partners else self._folder
-        return file.relative_to(root).as_posix() if root is not None and root in file.parents else file.name
+        name = file.relative_to(root).as_posix() if root is not None and root in file.parents else file.name
+        return name if frame is None else f"{name}[{frame}]"
 
 
 def picture_values(p: Any, *, meaning: Meaning = "nearness") -> dict[str, Any]:
@@ -173,10 +177,13 @@ def _may_use_depth(p: Any) -> bool:
     return host.selected().is_depth_model or "sd_model_checkpoint" in p.override_settings
 
 
-def _depth_map(path: Path, meaning: Meaning = "nearness") -> UserImage:
+def _depth_map(path: Path, frame: int | None, meaning: Meaning = "nearness") -> UserImage:
     """Raises: RequestError."""
     try:
-        return decode_image(path.read_bytes(), "depth_map", meaning)
+        content = path.read_bytes() if frame is None else read_frame(path, frame)
+        return decode_image(content, "depth_map", meaning)
+    except DepthMapError as error:
+        raise RequestError(str(error)) from error
     except OSError as error:
         raise RequestError(f"it cannot be read: {error.strerror}") from error
     except RequestError as error:
@@ -185,6 +192,8 @@ def _depth_map(path: Path, meaning: Meaning = "nearness") -> UserImage:
 
 def _reason(error: Exception) -> str:
     """Why a file cannot be read, without its path."""
+    if isinstance(error, RequestError):
+        return error.in_panel
     cause = error.__cause__ if isinstance(error, Depth2ImgError) and error.__cause__ else error
     if isinstance(cause, UnidentifiedImageError):
         return "it is no picture, or a broken one"

@@ -9,6 +9,7 @@ from ...errors import Depth2ImgError, RequestError
 from ...request.panel import script_values
 from ...request.request import Depth2ImgRequest
 from .. import infotext, settings, xyz
+from ..depth_stage import refuse_damaged
 from ..estimators import ESTIMATORS
 from ..host_services import HostServices
 from ..hosts import host
@@ -58,6 +59,8 @@ class Depth2ImgScript(_Script):
             p.extra_generation_params.pop(key, None)  # left by the picture before, in a batch
         try:
             request = self._request(p, args)
+            if host.selected().is_depth_model:
+                refuse_damaged()
             if request.enabled and host.selected().is_depth_model:
                 override.bind(p, request)
                 infotext.write(p.extra_generation_params, request, from_api=p.is_api)

@@ -14,17 +14,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lib_depth2img.checkpoint.configuration import PAIR_YAML, beside, describes_depth_model
-from lib_depth2img.errors import EstimatorError, WeightsError
+from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
+from lib_depth2img.errors import CheckpointError, EstimatorError, WeightsError
 from lib_depth2img.estimators.networks.building import without_weights
 from lib_depth2img.estimators.presets import PRESETS
 from lib_depth2img.webui import depth_stage
 from lib_depth2img.webui.depth_stage import HostDepthStage
 from lib_depth2img.webui.estimators import Estimators
 from lib_depth2img.webui.hosts import host as facade
+from tests.webui.hooks.conftest import img2img
 from tests.webui.hooks.stand_in import Host
 
 PRESET, FILE = "midas_v21_small", "midas_v21_small-70d6b9c8.pt"
@@ -245,3 +247,61 @@ class TestYaml:
 
     def test_without_a_file_it_is_the_hosts(self, host: Host, info: SimpleNamespace) -> None:
         assert self.find(host, sd2_depth_model(), None) == "the host's guess"
+
+
+class TestDamage:
+    """What the host would take without a word."""
+
+    @pytest.fixture
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return load_file(SMALL_CHECKPOINT)
+
+    def load(self, host: Host, state_dict: dict[str, torch.Tensor]) -> None:
+        depth_stage.hook()
+        info = SimpleNamespace(filename=host.model.sd_model_checkpoint)
+        host.modules.sd_models_config.find_checkpoint_config(state_dict, info)
+
+    def test_a_whole_checkpoint_is_left_as_it_is(
+        self, host: Host, state_dict: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        names = set(state_dict)
+        self.load(host, state_dict)
+        depth_stage.refuse_damaged()
+        assert set(state_dict) == names
+        assert "Depth2Img" not in caplog.text
+
+    @pytest.mark.parametrize("part", ["model.diffusion_model.out.2.weight", "depth_model."])
+    @pytest.mark.parametrize("gone", [True, False])
+    def test_makes_no_pictures(
+        self,
+        host: Host,
+        state_dict: dict[str, torch.Tensor],
+        part: str,
+        gone: bool,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        name = next(name for name in state_dict if name.startswith(part))
+        whole = dict(state_dict)
+        if gone:
+            del state_dict[name]
+        else:
+            state_dict[name].view(-1)[0] = float("nan")
+        self.load(host, state_dict)
+        said = "lacks 1 tensors of its" if gone else rf"not finite \(NaN or inf\) in 1 tensors \({name}\)"
+        with pytest.raises(CheckpointError, match=rf"{said}.*get the file again"):
+            depth_stage.refuse_damaged()
+        assert "Depth2Img: " in caplog.text
+        with pytest.raises(CheckpointError, match=said):
+            host.generate(img2img(host, Image.new("RGB", (64, 64))))
+        whole[name] = torch.nan_to_num(whole[name])
+        self.load(host, whole)
+        depth_stage.refuse_damaged()
+
+    def test_a_rounded_schedule_is_left_to_the_yaml(
+        self, host: Host, state_dict: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        state_dict["alphas_cumprod"] = state_dict["alphas_cumprod"].bfloat16()
+        self.load(host, state_dict)
+        assert "alphas_cumprod" not in state_dict
+        assert "is rounded to bfloat16; its yaml's is used" in caplog.text
+        depth_stage.refuse_damaged()
