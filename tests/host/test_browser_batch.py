@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from selenium.webdriver import Chrome
 
-from tests.host.conftest import left_right
+from tests.host.conftest import Starter, left_right
 from tests.host.panel_page import infotext_of, small_and_quick, type_into
 from tests.host.server import WebUI
 from tests.webui.browser import Page
@@ -70,6 +71,19 @@ def test_pictures_meet_their_maps_and_the_rest_is_estimated_and_said_so(
     assert "Depth2Img source: depth_map" in first
     assert "Depth2Img image hash: " in first
     assert "Depth2Img" not in second
+
+
+def test_the_first_run_after_the_start_meets_its_maps(driver: Chrome, start: Starter, folders: Folders):
+    """Before the host has loaded the checkpoint that is selected."""
+    webui = start("fresh", "--no-half")
+    page = Page(driver, webui.url, patience=120.0)
+    page.open()
+    open_batch(page, folders)
+    page.press("#img2img_generate")
+    page.until(lambda: "for b.png: estimated." in page.text("#img2img_results"))
+    first, _second = sorted(folders.out.iterdir(), key=lambda path: path.name)
+    assert "Depth2Img source: depth_map" in infotext_of(first)
+    webui.stop()
 
 
 def test_a_missing_map_is_refused_before_the_first_picture(page: Page, folders: Folders):
