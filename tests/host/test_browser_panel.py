@@ -116,7 +116,11 @@ def deep_edge(path: Path) -> Path:
     [
         ("img2img", ["img2img_image"]),
         ("Sketch", ["img2img_sketch"]),
-        ("Inpaint", ["img2maskimg"]),
+        pytest.param(
+            "Inpaint",
+            ["img2maskimg"],
+            marks=pytest.mark.not_on("ReForge", "its Inpaint tab can fail without a stroke (gradio_extensons.py:120)"),
+        ),
         ("Inpaint sketch", ["inpaint_sketch"]),
         ("Inpaint upload", ["img_inpaint_base", "img_inpaint_mask"]),
     ],
