@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ NOT_IN_FORGE = pytest.mark.not_on(
 )
 
 
-RESIZING = ("Euler Dy", "Euler SMEA Dy", "Euler Negative Dy")
-"""Of reForge: at some steps they sample from a latent of another size, which no depth fits."""
+RESIZING = re.compile(r"\bDy\b", re.IGNORECASE)
+"""Samplers of reForge: at some steps they sample from a latent of another size, which no depth fits."""
 
 
 def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> None:
@@ -36,7 +37,7 @@ def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> Non
     wanted = None
     for sampler in samplers:
         reply = webui.img2img(photograph, sampler_name=sampler, width=64, height=64, steps=4)
-        if sampler in RESIZING and reply.status_code != 200:
+        if RESIZING.search(sampler) and reply.status_code != 200:
             assert "Choose another sampler" in reply.text
             continue
         assert reply.status_code == 200, f"{sampler}: {reply.text}"
@@ -175,7 +176,7 @@ class TestScriptsAndExtensions:
         ]
         reply = webui.img2img(photograph, script_name="x/y/z plot", script_args=arguments)
         assert reply.status_code == 200, reply.text
-        cells = [np.asarray(decode(image)) for image in reply.json()["images"][1:]]
+        cells = [np.asarray(decode(image).convert("RGB")) for image in reply.json()["images"][1:]]
         assert len(cells) == 2
         assert (cells[0] != cells[1]).any()
         texts = json.loads(reply.json()["info"])["infotexts"][1:]
