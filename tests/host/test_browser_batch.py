@@ -42,7 +42,8 @@ def open_batch(page: Page, folders: Folders, *, maps: bool = True, upload: bool 
         page.tab("img2img_batch_source", "Upload")
         names = sorted(folders.pictures.iterdir())
         page.one("#img2img_batch_upload input[type=file]").send_keys("\n".join(map(str, names)))
-        page.until(lambda: all(path.name in page.text("#img2img_batch_upload") for path in names))
+        # gradio 4 writes a file's name in two pieces.
+        page.until(lambda: all(path.name in "".join(page.text("#img2img_batch_upload").split()) for path in names))
     else:
         if page.all("#img2img_batch_source"):  # reForge has nothing to choose from
             page.tab("img2img_batch_source", "From directory")
