@@ -35,8 +35,8 @@ OVERRIDDEN = {
 }
 """Defaults of what tests override for one call: the host restores only what its config.json has (processing.py:823)."""
 
-RESIZING = ("Euler Dy", "Euler SMEA Dy", "Euler Negative Dy")
-"""Of reForge: at some steps they sample from a latent of another size, which no depth fits."""
+RESIZING = re.compile(r"\bDy\b", re.IGNORECASE)
+"""Samplers of reForge: at some steps they sample from a latent of another size, which no depth fits."""
 
 Starter = Callable[..., WebUI]
 

@@ -116,7 +116,11 @@ def deep_edge(path: Path) -> Path:
     [
         ("img2img", ["img2img_image"]),
         ("Sketch", ["img2img_sketch"]),
-        ("Inpaint", ["img2maskimg"]),
+        pytest.param(
+            "Inpaint",
+            ["img2maskimg"],
+            marks=pytest.mark.not_on("ReForge", "its Inpaint tab can fail without a stroke (gradio_extensons.py:120)"),
+        ),
         ("Inpaint sketch", ["inpaint_sketch"]),
         ("Inpaint upload", ["img_inpaint_base", "img_inpaint_mask"]),
     ],
@@ -333,9 +337,8 @@ def test_the_settings_page_is_there_and_is_kept(page: Page, webui: WebUI):
         assert page.seen(f"#setting_depth2img_{name}")
     page.choose("setting_depth2img_device", "cpu")
     page.press("#settings_submit")
-    page.until(
-        lambda: webui.get("/sdapi/v1/options").json().get("depth2img_device") == "cpu"
-    )  # Forge lists what is set
+    # The API of Forge and reForge lists the options of the host only.
+    page.until(lambda: '"depth2img_device": "cpu"' in (webui.data / "config.json").read_text(encoding="utf-8"))
     webui.post("/sdapi/v1/options", depth2img_device="model")
 
 

@@ -41,7 +41,7 @@ def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> Non
     assert len(samplers) > 15
     small = {"width": 64, "height": 64}
     for name in samplers:
-        if name in RESIZING:
+        if RESIZING.search(name):
             continue
         small["sampler_name"] = name
         plain, calls = made(webui, photograph, {}, **small)

@@ -32,7 +32,7 @@ def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> Non
     wanted = None
     for sampler in samplers:
         reply = webui.img2img(photograph, sampler_name=sampler, width=64, height=64, steps=4)
-        if sampler in RESIZING and reply.status_code != 200:
+        if RESIZING.search(sampler) and reply.status_code != 200:
             assert "Choose another sampler" in reply.text
             continue
         assert reply.status_code == 200, f"{sampler}: {reply.text}"
@@ -171,7 +171,7 @@ class TestScriptsAndExtensions:
         ]
         reply = webui.img2img(photograph, script_name="x/y/z plot", script_args=arguments)
         assert reply.status_code == 200, reply.text
-        cells = [np.asarray(decode(image)) for image in reply.json()["images"][1:]]
+        cells = [np.asarray(decode(image).convert("RGB")) for image in reply.json()["images"][1:]]
         assert len(cells) == 2
         assert (cells[0] != cells[1]).any()
         texts = json.loads(reply.json()["info"])["infotexts"][1:]

@@ -21,6 +21,18 @@ def test_a_depth_model_loads_with_its_own_weights(webui: WebUI, photograph: Imag
     assert webui.img2img(photograph).status_code == 200
 
 
+@pytest.mark.not_on("WebUI", "a checkpoint in its memory has its depth stage with it")
+def test_no_depth_network_stays_that_was_not_asked_to(webui: WebUI, unseen: Image.Image) -> None:
+    """Neither ours nor an empty one of the host's."""
+    webui.post("/sdapi/v1/options", depth2img_keep_loaded=False)
+    try:
+        assert webui.img2img(unseen).status_code == 200
+        assert webui.records()["depth_inputs"] == 1
+        assert webui.state()["depth_networks"] == 0
+    finally:
+        webui.post("/sdapi/v1/options", depth2img_keep_loaded=True)
+
+
 def test_without_midas_inside_the_models_folder_is_used(webui: WebUI, photograph: Image.Image) -> None:
     """The file there is the very network of the complete checkpoint, so the depth has to be the same."""
     assert webui.img2img(photograph).status_code == 200

@@ -49,4 +49,4 @@ def test_it_differs_no_more_than_an_ordinary_model_does_without_this_extension(
     }
     told = ", ".join(f"{sampler} {without:.2f} {with_it:.2f}" for sampler, (without, with_it) in differences.items())
     print(f"Mean difference in steps of 255, an ordinary model without us and the packaged one with: {told}.")
-    assert all(with_it <= without + 1 for without, with_it in differences.values()), told
+    assert all(with_it <= without + 0.1 for without, with_it in differences.values()), told

@@ -141,8 +141,13 @@ class Page:
         element.click()
 
     def tab(self, group: str, name: str) -> None:
-        buttons = self.all(f"#{group} > .tab-nav button")
-        next(button for button in buttons if button.text.casefold() == name.casefold()).click()  # Forge: Img2img
+        def pressed() -> bool:
+            """gradio 4 draws the row anew while it is looked at. Forge writes Img2img."""
+            buttons = self.all(f"#{group} > .tab-nav button")
+            next(button for button in buttons if button.text.casefold() == name.casefold()).click()
+            return True
+
+        self.until(pressed)
 
     def choose(self, radio: str, label: str) -> None:
         labels = self.all(f"#{radio} label")
@@ -183,5 +188,6 @@ class Page:
         gradio_4 = (
             "Attempted to select a non-interactive or hidden tab.",
             "Too many arguments provided for the endpoint.",
+            "Method not implemented.",  # its own client closes the stream of an upload
         )
         return [text for text in ours if not any(words in text for words in (*outside, *gradio_4))]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import configparser
-import importlib
 import io
 import runpy
 import sys
 import threading
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,26 +164,6 @@ class TestFilesOfTheHostsContract:
         metadata = configparser.ConfigParser()
         metadata.read(ROOT / "metadata.ini")
         assert metadata["Extension"]["Name"] == "sd-webui-depth2img"
-
-    @pytest.mark.parametrize("what", ["of Forge and its children", "without ldm", "of Forge Classic"])
-    def test_a_host_that_is_not_known_gets_one_sentence_and_nothing_else(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str, tmp_path: Path
-    ) -> None:
-        """No ``host`` fixture: whatever would be imported of ``modules`` is not there."""
-        if what == "of Forge and its children":
-            (tmp_path / "modules_forge").mkdir()
-            monkeypatch.syspath_prepend(str(tmp_path))
-        else:
-            ddpm = None if what == "without ldm" else ModuleType("ldm.models.diffusion.ddpm")
-            monkeypatch.setitem(sys.modules, "ldm.models.diffusion.ddpm", ddpm)
-        importlib.invalidate_caches()
-        for name in ("depth2img.py", "depth2img_extras.py"):
-            namespace = runpy.run_path(str(ROOT / "scripts" / name))
-            assert [each for each in namespace.values() if isinstance(each, type)] == []
-        said = capsys.readouterr().out
-        assert said.count("\n") == 1
-        assert said.startswith("Depth2Img does nothing in this WebUI. It works in AUTOMATIC1111's")
-        assert "ControlNet" in said
 
     def test_the_entry_of_the_extras_tab_is_a_class_of_the_hosts(
         self, host: Host, monkeypatch: pytest.MonkeyPatch

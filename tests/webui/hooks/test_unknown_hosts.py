@@ -52,4 +52,5 @@ def test_one_sentence_and_nothing_else(tmp_path: Path, host: dict[str, str]) -> 
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == UNKNOWN
+    assert "ControlNet" in UNKNOWN
     assert done.stderr == ""
