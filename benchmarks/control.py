@@ -65,6 +65,14 @@ class Extrapolated:
         return flat + self.share * (asked(channel) - flat)
 
 
+@dataclass(frozen=True)
+class Fading:
+    """What might be expected of a mode for the prompt: less depth from step to step."""
+
+    def answer(self, asked: Callable[[Tensor], Tensor], channel: Tensor, rows: Rows, progress: float) -> Tensor:
+        return Control(1 - progress).answer(asked, channel, rows, 0.0)
+
+
 def region_of(number: int, side: int) -> Tensor:
     """(1, 1, side, side): 1 left of the scene's border."""
     region = torch.zeros(1, 1, side, side)
@@ -100,6 +108,7 @@ def settings(cells: int) -> dict[str, tuple[Callable[[int], Any], float]]:
             add(f"extrapolated {strength:g}", always(Extrapolated(strength)))
     for mode in MODES[1:]:
         add(f"mode {mode}", always(Control(mode=mode)))
+    add("fading with the steps", always(Fading()))
     for mode in MODES:
         add(f"mode {mode}, guidance x2", always(Control(mode=mode)), 2.0)
     return made

@@ -26,6 +26,11 @@ FLAT = -1.0
 
 MODES = ("balanced", "prompt", "depth")
 
+_WAIT = 0.2
+"""For which share of its steps depth waits on ``prompt``."""
+_OTHER_SIDE = 0.5
+"""What of s is left for the negative prompt on ``depth``."""
+
 CONTROL_RANGES = {"strength": Range(0.0, 2.0, 0.05), "start": Range(0.0, 1.0, 0.01), "end": Range(0.0, 1.0, 0.01)}
 """The allowed range of every number of ``Control``, for whoever draws the sliders."""
 
@@ -46,9 +51,8 @@ class Control:
 
     ``strength``: 0 is no depth at all, 1 what the model was trained for; from there to 2 the negative prompt's s falls
     from 1 to 0, which without guidance changes nothing. ``start``, ``end``: from which share of the steps on it counts,
-    and up to which. ``mode``: on ``balanced`` alike for prompt and negative prompt; on ``depth`` for the prompt only,
-    whatever the strength; on ``prompt`` less from step to step, so that the layout is the depth's and the rest the
-    prompt's.
+    and up to which. ``mode``: ``balanced`` is as said; on ``depth`` the negative prompt's s is half of that; on
+    ``prompt`` depth waits for the first fifth of its steps, in which the prompt decides what there is.
     ``region``: (1 or B, 1, h, w) in [0, 1] at the latent's size, where depth counts; None: everywhere.
 
     Raises:
@@ -95,11 +99,10 @@ class Control:
         """s of every row and pixel: (N, 1, h, w), or (N, 1, 1, 1) without a region; float32 on the channel's device."""
         import torch
 
-        strength = self.strength if self.start <= progress and (progress < self.end or self.end == 1) else 0.0
-        if self.mode == "prompt":
-            strength *= 1 - progress
+        begin = self.start + (_WAIT * (self.end - self.start) if self.mode == "prompt" else 0.0)
+        strength = self.strength if begin <= progress and (progress < self.end or self.end == 1) else 0.0
         with_prompt = min(strength, 1.0)
-        with_negative = 0.0 if self.mode == "depth" else min(strength, 2.0 - strength)
+        with_negative = min(strength, 2.0 - strength) * (_OTHER_SIDE if self.mode == "depth" else 1.0)
         share = torch.tensor([with_prompt if prompted else with_negative for prompted in rows.prompted])
         share = share.to(channel.device).reshape(-1, 1, 1, 1)
         if self.region is None:

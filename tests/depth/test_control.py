@@ -71,13 +71,15 @@ def test_above_one_the_negative_prompt_sees_less(strength, negative, asked):
     assert passes == asked
     s = torch.tensor([1, 1, negative, negative]).reshape(4, 1, 1, 1)
     torch.testing.assert_close(found, expected(s), rtol=0, atol=1e-6)
-    assert torch.equal(answered(Control(2.0))[0], answered(Control(mode="depth"))[0])
 
 
-@pytest.mark.parametrize(("progress", "share"), [(0.0, 1.0), (0.25, 0.75), (0.75, 0.25)])
-def test_on_the_side_of_the_prompt_it_falls_with_the_steps(progress, share):
-    found, _ = answered(Control(mode="prompt"), progress)
-    torch.testing.assert_close(found, expected(torch.tensor(share)), rtol=0, atol=1e-6)
+@pytest.mark.parametrize(("start", "end", "first"), [(0.0, 1.0, 4), (0.5, 1.0, 12), (0.0, 0.5, 2)])
+def test_on_the_side_of_the_prompt_it_waits_for_a_fifth_of_its_steps(start, end, first):
+    control = Control(start=start, end=end, mode="prompt")
+    deep = [answered(control, step / 20) for step in range(20)]
+    assert all(passes == 1 for _, passes in deep)
+    found = [torch.equal(answer, Unet()(CHANNEL)) for answer, _ in deep]
+    assert found == [first <= step < end * 20 for step in range(20)]
 
 
 @pytest.mark.parametrize(("start", "end"), list(itertools.product([0.0, 0.25, 0.5, 1.0], repeat=2)))
@@ -96,15 +98,12 @@ def test_the_end_is_the_end_for_samplers_that_take_more_steps_than_they_said():
     assert torch.equal(answered(Control(start=0.5), 1.2)[0], Unet()(CHANNEL))
 
 
-def test_on_the_side_of_depth_the_negative_prompt_sees_none():
-    found, passes = answered(Control(mode="depth"))
-    assert passes == 1
-    deep, flat = Unet()(CHANNEL), Unet()(torch.full_like(CHANNEL, -1))
-    assert torch.equal(found[:2], deep[:2])
-    assert torch.equal(found[2:], flat[2:])
-    found, passes = answered(Control(0.5, mode="depth"))
+@pytest.mark.parametrize(("strength", "negative"), [(1.0, 0.5), (0.5, 0.25), (1.5, 0.25)])
+def test_on_the_side_of_depth_the_negative_prompt_sees_half(strength, negative):
+    found, passes = answered(Control(strength, mode="depth"))
     assert passes == 2
-    torch.testing.assert_close(found, expected(torch.tensor([0.5, 0.5, 0, 0]).reshape(4, 1, 1, 1)))
+    prompt = min(strength, 1.0)
+    torch.testing.assert_close(found, expected(torch.tensor([prompt, prompt, negative, negative]).reshape(4, 1, 1, 1)))
 
 
 def test_a_region_counts_for_its_own_picture():

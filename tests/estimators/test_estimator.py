@@ -271,9 +271,17 @@ def test_an_estimate_that_is_not_finite_is_refused(estimator, stage):
 
 @pytest.mark.parametrize(("precision", "said"), [("float32", "install them again"), ("bfloat16", "precision float32")])
 def test_an_own_network_that_is_not_finite_says_what_helps(precision, said, random_network):
-    weights = {**random_network("small").state_dict(), "scratch.head.3.bias": torch.full((1,), float("nan"))}
+    weights = random_network("small").state_dict()
+    weights["scratch.head.3.weight"] = torch.full_like(weights["scratch.head.3.weight"], 3e38)  # finite, its sums not
     with pytest.raises(EstimatorError, match=f"not finite.*{said}"):
         DepthEstimator("small", weights=weights, precision=precision).estimate([grey(3)])
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_before_the_estimate(number, random_network):
+    weights = {**random_network("small").state_dict(), "scratch.head.3.bias": torch.full((1,), number)}
+    with pytest.raises(WeightsError, match=r"not finite.*1 tensors of the estimator \(scratch\.head\.3\.bias\)"):
+        DepthEstimator("small", weights=weights).estimate([grey(3)])
 
 
 def full(*_: object) -> None:

@@ -63,7 +63,7 @@ def test_the_side_of_depth_is_that_of_the_prompt(model, unseen) -> None:
     """Without guidance there is no other side."""
     before, rows = made(model, unseen, None)
     deep, asked = made(model, unseen, Control(mode="depth"))
-    assert asked == rows
+    assert asked == 2 * rows
     assert np.abs(deep - before).max() > 1
     assert np.array_equal(*(made(model, unseen, c, cfg_scale=1.0)[0] for c in (Control(mode="depth"), None)))
 
