@@ -282,8 +282,8 @@ FIELDS: tuple[Field, ...] = (
         "0, 1 and 2 takes twice the time.",
         CONTROL_RANGES["strength"],
     ),
-    _number("start", "Depth from step", 0.0, "From which share of the steps on depth counts.", CONTROL_RANGES["start"]),
-    _number("end", "Depth to step", 1.0, "Up to which share of the steps depth counts.", CONTROL_RANGES["end"]),
+    _number("start", "Depth start", 0.0, "From which share of the steps on depth counts.", CONTROL_RANGES["start"]),
+    _number("end", "Depth end", 1.0, "Up to which share of the steps depth counts.", CONTROL_RANGES["end"]),
     Choice(
         "mode",
         "Depth mode",

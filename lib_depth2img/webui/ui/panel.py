@@ -150,9 +150,8 @@ def _control_rows() -> dict[str, Component]:
         with gr.Row():
             widgets = {name: _widget(name) for name in ("strength", "start", "end")}
         widgets["mode"] = _widget("mode")
-        with gr.Row():
-            widgets["region"] = _widget("region", height=80, file_types=sorted(picture_suffixes()))
-            widgets["outside_mask"] = _widget("outside_mask")
+        widgets["region"] = _widget("region", height=80, file_types=sorted(picture_suffixes()))
+        widgets["outside_mask"] = _widget("outside_mask")
     return widgets
 
 
