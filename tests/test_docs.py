@@ -223,7 +223,9 @@ def test_troubleshooting_quotes_messages():
 
 @pytest.mark.parametrize("quote", QUOTES)
 def test_quoted_messages_are_the_programs_own(quote):
-    assert is_said(quote)
+    assert is_said(
+        re.sub("^image: (?=got)", "", quote)
+    )  # the name of the field goes before what is wrong with its file
 
 
 def test_a_message_nobody_says_is_noticed():
@@ -234,6 +236,7 @@ def test_a_message_nobody_says_is_noticed():
 REFUSED = {
     "Unknown field 'farr'. Did you mean far?": {"farr": 0.2},
     "far: got 2, expected a number from 0 to 1.": {"far": 2},
+    "start: got 0.7, expected at most end, which is 0.3.": {"start": 0.7, "end": 0.3},
     "near: got 0.2, expected more than far, which is 0.5.": {"far": 0.5, "near": 0.2},
     "image: got none, expected one, since source is depth_map.": {"source": "depth_map"},
     "image: got one, but source is init_image, which does not use it. …": {"image": "QUJD"},
