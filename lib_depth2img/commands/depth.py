@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..estimators.estimator import DepthEstimator
 
-__all__ = ["add_adjustments", "add_parser", "adjustments_of", "refuse_overwriting"]
+__all__ = ["add_adjustments", "add_number", "add_parser", "adjustments_of", "refuse_overwriting"]
 
 WEIGHTS_FOLDER = Path("models", "midas")
 SMALL = "small"
@@ -75,11 +75,15 @@ def add_adjustments(parser: argparse.ArgumentParser) -> None:
     """The options that become :class:`Adjustments`, one for each of its fields."""
     for entry in map(field_named, ADJUSTMENTS):
         if isinstance(entry, Number):
-            allowed = f"{entry.low:g} to {entry.high:g}, default {entry.default:g}"
-            help_text = f"{entry.hint} {allowed.capitalize()}."
-            parser.add_argument(f"--{entry.name}", type=float, default=entry.default, metavar="X", help=help_text)
+            add_number(parser, f"--{entry.name}", entry)
         else:
             parser.add_argument(f"--{entry.name}", action="store_true", help=entry.hint)
+
+
+def add_number(parser: argparse.ArgumentParser, option: str, entry: Number) -> None:
+    """The option for a number of the table of fields."""
+    allowed = f"{entry.low:g} to {entry.high:g}, default {entry.default:g}."
+    parser.add_argument(option, type=float, default=entry.default, metavar="X", help=f"{entry.hint} {allowed}")
 
 
 def adjustments_of(arguments: argparse.Namespace) -> Adjustments:

@@ -20,7 +20,7 @@ from ..replacing import replacing
 from ..request.fields import Choice, Number, field_named
 from ..standalone.parameters import SIZE_STEP, Parameters
 from ..standalone.samplers import DEFAULT_SAMPLER, SAMPLERS
-from .depth import add_adjustments, adjustments_of, refuse_overwriting
+from .depth import add_adjustments, add_number, adjustments_of, refuse_overwriting
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,10 +67,7 @@ def _add_control(parser: argparse.ArgumentParser) -> None:
     for name in _CONTROL:
         entry = field_named(name)
         if isinstance(entry, Number):
-            allowed = f"{entry.low:g} to {entry.high:g}, default {entry.default:g}"
-            parser.add_argument(
-                f"--depth-{name}", type=float, default=entry.default, metavar="X", help=f"{entry.hint} {allowed}."
-            )
+            add_number(parser, f"--depth-{name}", entry)
         elif isinstance(entry, Choice):
             parser.add_argument(f"--depth-{name}", choices=entry.values, default=entry.default, help=entry.hint)
         else:

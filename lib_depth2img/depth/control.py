@@ -53,7 +53,8 @@ class Control:
     from 1 to 0, which without guidance changes nothing. ``start``, ``end``: from which share of the steps on it counts,
     and up to which. ``mode``: ``balanced`` is as said; on ``depth`` the negative prompt's s is half of that; on
     ``prompt`` depth waits for the first fifth of its steps, in which the prompt decides what there is.
-    ``region``: (1 or B, 1, h, w) in [0, 1] at the latent's size, where depth counts; None: everywhere.
+    ``region``: (1 or B, 1, h, w) float32 in [0, 1] on the CPU, at the latent's size, where depth counts;
+    None: everywhere.
 
     Raises:
         RequestError: a number out of its range, ``start`` above ``end``, or an unknown mode.
@@ -86,17 +87,19 @@ class Control:
         """
         import torch
 
-        share = self._share(channel, rows, progress)
+        if self.is_identity:
+            return asked(channel)
+        share = self._share(rows, progress)  # looked at on the CPU: a GPU would have to be waited for at each step
         flat = torch.full_like(channel, FLAT)
         # Where depth counts fully or not at all over the whole of a row, the row is asked with the one or the other.
         whole = (share == share[:, :, :1, :1]).all() and ((share == 0) | (share == 1)).all()
         if whole:
-            return asked(torch.where(share == 1, channel, flat))
+            return asked(torch.where((share == 1).to(channel.device), channel, flat))
         without = asked(flat)
-        return without + share.to(without.dtype) * (asked(channel) - without)
+        return without + share.to(without.device, without.dtype) * (asked(channel) - without)
 
-    def _share(self, channel: Tensor, rows: Rows, progress: float) -> Tensor:
-        """s of every row and pixel: (N, 1, h, w), or (N, 1, 1, 1) without a region; float32 on the channel's device."""
+    def _share(self, rows: Rows, progress: float) -> Tensor:
+        """s of every row and pixel: (N, 1, h, w), or (N, 1, 1, 1) without a region; float32 on the CPU."""
         import torch
 
         begin = self.start + (_WAIT * (self.end - self.start) if self.mode == "prompt" else 0.0)
@@ -104,8 +107,7 @@ class Control:
         with_prompt = min(strength, 1.0)
         with_negative = min(strength, 2.0 - strength) * (_OTHER_SIDE if self.mode == "depth" else 1.0)
         share = torch.tensor([with_prompt if prompted else with_negative for prompted in rows.prompted])
-        share = share.to(channel.device).reshape(-1, 1, 1, 1)
+        share = share.reshape(-1, 1, 1, 1)
         if self.region is None:
             return share
-        region = self.region.to(channel.device)
-        return share * (region if len(region) == 1 else region[list(rows.picture)])
+        return share * (self.region if len(self.region) == 1 else self.region[list(rows.picture)])

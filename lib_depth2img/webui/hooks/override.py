@@ -99,7 +99,7 @@ class Generation:
         return conditioning(self.depth_maps, placements, batch_size=latent_image.shape[0])
 
     def _region(self, latent_image: Tensor) -> Tensor | None:
-        """Where depth counts, (B or 1, 1, h, w) on the latent's device; None for everywhere."""
+        """Where depth counts, (B or 1, 1, h, w) on the CPU; None for everywhere."""
         share = None
         if self.request.region is not None:
             height, width = (side * LATENT_FACTOR for side in latent_image.shape[-2:])
@@ -109,9 +109,8 @@ class Generation:
                 for picture in self.p.init_images
             ]
             share = region_share(self.request.region.content, placements, batch_size=latent_image.shape[0])
-            share = share.to(latent_image.device)
         if self.request.outside_mask and self.p.mask is not None:
-            kept = self.p.mask[:1][None].to(latent_image.device).float()  # processing.py:1744
+            kept = self.p.mask[:1][None].float().cpu()  # processing.py:1744
             share = kept if share is None else share * kept
         return share
 
