@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..checkpoint.small_model import SMALL_CHECKPOINT
 from ..console import ProgressBar, say
 from ..depth.adjust import ADJUSTMENTS, Adjustments
+from ..depth.extent import Extent, nearness_extent
 from ..depth.io.files import SUFFIXES
 from ..depth.io.pictures import picture_suffixes
 from ..errors import Depth2ImgError, EstimatorError, RequestError
@@ -24,9 +26,17 @@ from ..weights.catalog import estimator_file
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..depth.depth_map import DepthMap
     from ..estimators.estimator import DepthEstimator
 
-__all__ = ["add_adjustments", "add_number", "add_parser", "adjustments_of", "refuse_overwriting"]
+__all__ = [
+    "add_adjustments",
+    "add_number",
+    "add_parser",
+    "adjustments_of",
+    "extent_of",
+    "refuse_overwriting",
+]
 
 WEIGHTS_FOLDER = Path("models", "midas")
 SMALL = "small"
@@ -72,12 +82,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def add_adjustments(parser: argparse.ArgumentParser) -> None:
-    """The options that become :class:`Adjustments`, one for each of its fields."""
+    """The options that become :class:`Adjustments`, one for each of its fields, and the range."""
     for entry in map(field_named, ADJUSTMENTS):
         if isinstance(entry, Number):
             add_number(parser, f"--{entry.name}", entry)
         else:
             parser.add_argument(f"--{entry.name}", action="store_true", help=entry.hint)
+    parser.add_argument("--range", metavar="LO:HI", help=field_named("range").hint)
 
 
 def add_number(parser: argparse.ArgumentParser, option: str, entry: Number) -> None:
@@ -91,12 +102,21 @@ def adjustments_of(arguments: argparse.Namespace) -> Adjustments:
     return Adjustments(**{name: getattr(arguments, name) for name in ADJUSTMENTS})
 
 
+def extent_of(arguments: argparse.Namespace, meaning: str = "nearness") -> Extent | None:
+    """The nearness that ``--range`` stands for, None without one. Raises: RequestError."""
+    extent = field_named("range").value_of(arguments.range)
+    if extent is not None and arguments.clip > 0.0:
+        raise RequestError("--range says what the map is scaled by, and --clip too. Leave one of them out.")
+    return None if extent is None else nearness_extent(extent, meaning)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Estimate all pictures and print where they went; returns 0, or 2 when some of them could not be done."""
+    from ..depth.depth_map import DepthMap
     from ..depth.io.files import check_target
     from ..estimators.estimator import DepthEstimator
 
-    adjustments = adjustments_of(arguments)
+    adjustments, extent = adjustments_of(arguments), extent_of(arguments)
     targets = _targets(arguments)
     refuse_overwriting(targets.values(), targets)
     for target in targets.values():
@@ -105,11 +125,12 @@ def run(arguments: argparse.Namespace) -> int:
     estimator = DepthEstimator(
         arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision
     )
+    adjust = functools.partial(DepthMap.adjusted, adjustments=adjustments, extent=extent)
     _make_folders(targets.values())
     failures = done = 0
     with ProgressBar(quiet=arguments.quiet) as bar:
         for together in _chunks(list(targets.items()), TOGETHER):
-            for picture, error in _estimate(estimator, together, arguments, adjustments):
+            for picture, error in _estimate(estimator, together, arguments, adjust):
                 if error is not None and len(targets) == 1:
                     raise error
                 if error is not None:
@@ -126,7 +147,7 @@ def _estimate(
     estimator: DepthEstimator,
     together: Sequence[tuple[Path, Path]],
     arguments: argparse.Namespace,
-    adjustments: Adjustments,
+    adjust: Callable[[DepthMap], DepthMap],
 ) -> Iterator[tuple[Path, Depth2ImgError | None]]:
     """Read, estimate and save; each picture with what went wrong with it alone."""
     from ..depth.io.files import read_picture, save_depth_map
@@ -141,7 +162,7 @@ def _estimate(
     for path, target in together:
         if path not in pictures:
             continue
-        depth_map = depth_maps[path].adjusted(adjustments).resized(pictures[path].size)
+        depth_map = adjust(depth_maps[path]).resized(pictures[path].size)
         try:
             save_depth_map(depth_map, target, bits=arguments.bits, colormap=arguments.colormap)
         except Depth2ImgError as error:

@@ -20,7 +20,7 @@ from ..replacing import replacing
 from ..request.fields import Choice, Number, field_named
 from ..standalone.parameters import SIZE_STEP, Parameters
 from ..standalone.samplers import DEFAULT_SAMPLER, SAMPLERS
-from .depth import add_adjustments, add_number, adjustments_of, refuse_overwriting
+from .depth import add_adjustments, add_number, adjustments_of, extent_of, refuse_overwriting
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     count = 1 if arguments.contact_sheet else min(arguments.batch_size, 64)  # more is refused by Parameters, later
     refuse_overwriting(_paths(arguments.output, count), [path for path in given if path is not None])
     picture = read_picture(arguments.picture)
-    adjustments = adjustments_of(arguments)
+    adjustments, extent = adjustments_of(arguments), extent_of(arguments, arguments.meaning)
     depth_map = None
     if arguments.depth_map is not None:
         depth_map = read_depth_map(arguments.depth_map, meaning=arguments.meaning)
@@ -134,7 +134,9 @@ def run(arguments: argparse.Namespace) -> int:
         control = dataclasses.replace(control, region=pictures.region(region, picture, parameters.size))
     if depth_map is None:
         depth_map = estimate_depth(model, picture)
-    make = functools.partial(generate, mask=mask, adjustments=adjustments, control=control)
+    if extent is not None and depth_map.lies_outside(extent):
+        say("The whole depth map lies outside of --range, so there is no depth in it.", to=sys.stderr)
+    make = functools.partial(generate, mask=mask, adjustments=adjustments, control=control, extent=extent)
     if arguments.contact_sheet:
         return _write_sheet(arguments, model, picture, depth_map, parameters, make)
     with ProgressBar() as bar:
