@@ -27,13 +27,17 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..depth.depth_map import DepthMap
+    from ..estimators.cache import DepthCache
     from ..estimators.estimator import DepthEstimator
 
 __all__ = [
     "add_adjustments",
+    "add_estimator",
     "add_number",
     "add_parser",
+    "add_range",
     "adjustments_of",
+    "estimator_of",
     "extent_of",
     "refuse_overwriting",
 ]
@@ -41,6 +45,10 @@ __all__ = [
 WEIGHTS_FOLDER = Path("models", "midas")
 SMALL = "small"
 FORMATS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES if suffix != ".tiff")
+_ESTIMATOR = {
+    False: "default %(default)s; small comes along",
+    True: "default: the one inside the checkpoint; small comes along",
+}
 TOGETHER = 8  # pictures read ahead, so that those of one size go through the network together
 
 
@@ -55,9 +63,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture, or a folder of them")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the file, or the folder")
+    add_estimator(parser, DEFAULT_PRESET)
+    add_adjustments(parser)
+    add_range(parser)
+    parser.add_argument("--colormap", choices=("inferno", "turbo", "grey"), help="a coloured 8-bit PNG, for looking at")
     parser.add_argument(
-        "--estimator", choices=(*PRESETS, SMALL), default=DEFAULT_PRESET, help="default %(default)s; small comes along"
+        "--format", choices=FORMATS, default="png", help="of maps that go to a folder; default %(default)s"
     )
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a grey PNG; default %(default)s")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def add_estimator(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """The options that name an estimator, and where it computes."""
+    parser.add_argument("--estimator", choices=(*PRESETS, SMALL), default=default, help=_ESTIMATOR[default is None])
     parser.add_argument(
         "--weights",
         type=Path,
@@ -71,23 +91,29 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="auto",
         help="default auto: float16 on CUDA, float32 elsewhere",
     )
-    add_adjustments(parser)
-    parser.add_argument("--colormap", choices=("inferno", "turbo", "grey"), help="a coloured 8-bit PNG, for looking at")
-    parser.add_argument(
-        "--format", choices=FORMATS, default="png", help="of maps that go to a folder; default %(default)s"
+
+
+def estimator_of(arguments: argparse.Namespace, *, cache: DepthCache | None = None) -> DepthEstimator:
+    """The estimator that the options of :func:`add_estimator` name. Raises: EstimatorError, DeviceError."""
+    from ..estimators.estimator import DepthEstimator
+
+    weights = _weights(arguments.weights, arguments.estimator)
+    return DepthEstimator(
+        arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision, cache=cache
     )
-    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a grey PNG; default %(default)s")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=run)
 
 
 def add_adjustments(parser: argparse.ArgumentParser) -> None:
-    """The options that become :class:`Adjustments`, one for each of its fields, and the range."""
+    """The options that become :class:`Adjustments`, one for each of its fields."""
     for entry in map(field_named, ADJUSTMENTS):
         if isinstance(entry, Number):
             add_number(parser, f"--{entry.name}", entry)
         else:
             parser.add_argument(f"--{entry.name}", action="store_true", help=entry.hint)
+
+
+def add_range(parser: argparse.ArgumentParser) -> None:
+    """The option that :func:`extent_of` reads."""
     parser.add_argument("--range", metavar="LO:HI", help=field_named("range").hint)
 
 
@@ -114,17 +140,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Estimate all pictures and print where they went; returns 0, or 2 when some of them could not be done."""
     from ..depth.depth_map import DepthMap
     from ..depth.io.files import check_target
-    from ..estimators.estimator import DepthEstimator
 
     adjustments, extent = adjustments_of(arguments), extent_of(arguments)
     targets = _targets(arguments)
     refuse_overwriting(targets.values(), targets)
     for target in targets.values():
         check_target(target, colormap=arguments.colormap)
-    weights = _weights(arguments.weights, arguments.estimator)
-    estimator = DepthEstimator(
-        arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision
-    )
+    estimator = estimator_of(arguments)
     adjust = functools.partial(DepthMap.adjusted, adjustments=adjustments, extent=extent)
     _make_folders(targets.values())
     failures = done = 0
