@@ -92,7 +92,10 @@ def main() -> None:
     warm = [(done, memory) for done, memory in seen if done > 50]
     halves = [[memory for done, memory in warm if low <= done < low + frames // 2] for low in (0, frames // 2)]
     first, second = (max(half) / 2**20 for half in halves)
-    print(f"peak of the first half {first:.0f} MiB, of the second {second:.0f} MiB ({second / first - 1:+.1%})", flush=True)
+    print(
+        f"peak of the first half {first:.0f} MiB, of the second {second:.0f} MiB ({second / first - 1:+.1%})",
+        flush=True,
+    )
     rng = random.Random(arguments.seed)
     for moment in sorted(rng.sample(range(20, 2 * frames - 20), arguments.kills)):
         process = start(film, killed)
