@@ -6,6 +6,8 @@ far the work is, so a worker that dies is replaced by Ray and its shot is gone t
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import socket
 import threading
@@ -87,7 +89,8 @@ def spread(
     there = ray.cluster_resources()
     workers = max(1, int(there.get("GPU", 0) if gpu else there.get("CPU", 1) // cores))
     ray.data.DataContext.get_current().enable_progress_bars = False
-    data = ray.data.from_items([{"row": row} for row in rows], override_num_blocks=max(1, len(rows)))
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    data = ray.data.from_items([{"row": json.dumps(row)} for row in rows], override_num_blocks=max(1, len(rows)))
     answers = data.map_batches(
         _Each,
         fn_constructor_args=(worker, arguments),
@@ -97,7 +100,7 @@ def spread(
         num_cpus=0 if gpu else cores,
     )
     for answer in answers.iter_rows():
-        yield answer["answer"]
+        yield json.loads(answer["answer"])
 
 
 class _Each:
@@ -107,7 +110,7 @@ class _Each:
         self._worker = worker(*arguments)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"answer": [self._worker(row) for row in batch["row"]]}
+        return {"answer": [json.dumps(self._worker(json.loads(row))) for row in batch["row"]]}
 
 
 def _knock(address: str) -> None:
