@@ -133,7 +133,10 @@ class _Job:
 
     def is_done(self) -> bool:
         """Whether an earlier run has finished, and what it made is there."""
-        return self.work.finished and (self.video is None or self.video.exists())
+        if self.work.finished is None or self.folder is None or (self.video is not None and not self.video.exists()):
+            return False
+        suffix = self.arguments.format if self.depth_only else "png"
+        return len(list(self.folder.glob(f"*.{suffix}"))) >= self.work.finished
 
     def run(self, bar: ProgressBar) -> None:
         for remark in self.film.remarks:
@@ -155,7 +158,7 @@ class _Job:
             write_video(self.video, self.film, pictures, grey=grey, square=square)
         if self.cluster is not None:
             self.cluster.close()
-        self.work.finish(keep_note=self.folder is not None)
+        self.work.finish(len(made), keep_note=self.folder is not None)
 
     def _maps(self, bar: ProgressBar) -> tuple[list[Frame], Maker | None]:
         """The first pass; the maker, where one was needed for its estimator."""

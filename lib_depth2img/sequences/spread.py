@@ -27,7 +27,7 @@ __all__ = ["LOCAL", "Attempts", "connected", "spread"]
 LOCAL = "local"
 """In the place of an address: a cluster of this machine alone, which ends with the command."""
 
-PATIENCE = 12.0
+PATIENCE = 8.0
 """Seconds to wait for a cluster's answer."""
 
 MOST_ATTEMPTS = 3
