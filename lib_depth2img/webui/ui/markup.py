@@ -46,7 +46,7 @@ def estimator_note(estimators: Sequence[EstimatorStatus], chosen: str) -> str:
 def error_line(error: object) -> str:
     """A refusal, in the words that its author has for the panel."""
     text = error.in_panel if isinstance(error, Depth2ImgError) else str(error)
-    return f'<p class="depth2img-error">{html.escape(text)}</p>'
+    return f'<p class="depth2img-error" role="alert">{html.escape(text)}</p>'
 
 
 def done_line(text: str, *, select_checkpoint: str | None = None) -> str:
