@@ -65,6 +65,8 @@
                 const answer = this.find("#depth2img_editor_answer");
                 if (!answer) return;
                 new MutationObserver(() => this.hear()).observe(answer, {childList: true, subtree: true});
+                const note = this.find("#depth2img_edited");
+                new MutationObserver(() => this.remember()).observe(note, {childList: true, subtree: true});
             });
             onAfterUiUpdate(() => this.remember());
         }

@@ -2,8 +2,8 @@
 // adds its own (localizations/*.json). What is left are texts with names and numbers in them: here they are found by
 // their pattern, which the table writes with {} in the gaps.
 {
-    const PLACES = "#depth2img_panel, #depth2img_extras, #depth2img_editor, #depth2img_txt2img_notice, #html_log_img2img, " +
-        "#html_log_txt2img, #html_log_extras, .toast-body";
+    const PLACES = "#depth2img_panel, #depth2img_extras, #depth2img_editor, #depth2img_txt2img_notice, " +
+        "[id^=setting_depth2img_], #html_log_img2img, #html_log_txt2img, #html_log_extras, #tab_img2img .comments, .toast-body";
     const ATTRIBUTES = ["alt", "aria-label", "title", "placeholder"];
     const GAP = /\{(\d*)\}/g;
     const MOST_DEEP = 3; // a gap may hold a text of the table, which may have gaps
@@ -32,6 +32,11 @@
     const translated = (text, depth = 0) => {
         const whole = table()[text];
         if (whole !== undefined || depth > MOST_DEEP) return whole;
+        const error = /^(\w*Error: )([^]+)$/.exec(text); // as the host shows one that ended a generation
+        if (error) {
+            const words = translated(error[2], depth + 1);
+            return words && error[1] + words;
+        }
         for (const [pattern, translation] of findPatterns()) {
             const found = pattern.exec(text);
             if (found) return fill(translation, found.slice(1).map((part) => translated(part, depth + 1) ?? part));

@@ -52,7 +52,7 @@ def test_gaps_and_letters_are_those_of_the_language(language: str):
         numbered = {gap for gap in gaps if gap != "{}"}
         assert numbered in (set(), {f"{{{index + 1}}}" for index in range(len(gaps))}), text
         if "MB/s" not in text and "Depth2Img" not in text:
-            assert re.search(r"[぀-ヿ一-鿿]", translation), text
+            assert re.search(r"[぀-ヿ一-鿿（]", translation), text
 
 
 def test_a_text_that_is_new_is_noticed(said: set[str]):
