@@ -66,6 +66,7 @@
             this.saySize();
             this.sayShape();
             this.addHints();
+            this.nameNumbers();
             this.makeHeadsReachable();
             this.selectCheckpoint();
             this.listCheckpoints();
@@ -224,6 +225,14 @@
                 element.title = hint;
                 // A title is read out for the element that has it, not for the inputs in it.
                 element.querySelectorAll("input").forEach((input) => input.setAttribute("aria-description", hint));
+            }
+        }
+
+        // The number beside a slider of gradio 3 has no name of its own.
+        nameNumbers() {
+            for (const input of gradioApp().querySelectorAll("#depth2img_panel input[type=number]")) {
+                const label = input.closest(".block")?.querySelector("label")?.textContent.trim();
+                if (label && input.getAttribute("aria-label") !== label) input.setAttribute("aria-label", label);
             }
         }
 
