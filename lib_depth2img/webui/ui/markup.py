@@ -9,7 +9,20 @@ from ...errors import Depth2ImgError
 from ...progress import Progress
 from .services import EstimatorStatus, ModelStatus
 
-__all__ = ["done_line", "error_line", "estimator_note", "licence_line", "note_line", "progress_bar", "status_line"]
+__all__ = [
+    "GRID",
+    "done_line",
+    "error_line",
+    "estimator_note",
+    "licence_line",
+    "note_line",
+    "progress_bar",
+    "status_line",
+]
+
+
+GRID = ["depth2img-grid"]
+"""The class of rows whose widgets stand side by side where labels need not wrap for it (style.css)."""
 
 
 def status_line(model: ModelStatus, *, asked: bool = False) -> str:

@@ -59,7 +59,7 @@ class MaskWidgets:
 def build(services: PanelServices) -> MaskWidgets:
     """Add the box to the current Blocks."""
     with gr.Accordion("Depth as a mask", open=False, elem_id="depth2img_mask"):
-        with gr.Row(elem_classes=["depth2img-grid"]):
+        with gr.Row(elem_classes=markup.GRID):
             low = gr.Slider(0.0, 1.0, value=0.5, step=0.01, label="Paint from nearness", elem_id="depth2img_mask_low")
             high = gr.Slider(0.0, 1.0, value=1.0, step=0.01, label="Paint to nearness", elem_id="depth2img_mask_high")
             edge = gr.Slider(
@@ -93,8 +93,10 @@ class _Handlers:
             return markup.error_line(error)
         ratio = f"aspect-ratio: {kept.size[0]} / {kept.size[1]}"
         picture = f'<img alt="Mask, white is painted" src="{as_data_url(_png(mask), "png")}" style="{ratio}">'
-        text = f"{_in_words(low, high)} That is {mask.mean() / 255.0:.0%} of the picture."
-        return f'<div class="depth2img-mask">{picture}{markup.note_line(text)}</div>'
+        says = markup.note_line(_in_words(low, high)) + markup.note_line(
+            f"That is {mask.mean() / 255.0:.0%} of the picture."
+        )
+        return f'<div class="depth2img-mask">{picture}<div>{says}</div></div>'
 
     def send(self, low: float, high: float, edge: float, *values: Any) -> tuple[str, Any]:
         """The mask at the picture's size, for depth2img_mask.js to put where it belongs."""

@@ -32,8 +32,6 @@ __all__ = ["TITLE", "Panel", "build_panel"]
 
 TITLE = "Depth2Img"
 
-_GRID = ["depth2img-grid"]
-"""Of rows: side by side where labels need not wrap for it (style.css)."""
 
 _SUFFIXES = [".png", ".tif", ".tiff", ".exr", ".pfm", ".npy", ".npz", ".webp", ".jpg", ".jpeg", ".bmp", ".pgm"]
 
@@ -146,15 +144,15 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
 def _slider_rows() -> dict[str, Component]:
     widgets: dict[str, Component] = {}
     for row in (("far", "near"), ("gamma", "blur"), ("clip",)):
-        with gr.Row(elem_classes=_GRID):
+        with gr.Row(elem_classes=markup.GRID):
             widgets |= {name: _widget(name) for name in row}
     return widgets
 
 
 def _flag_rows(append_by_default: bool) -> dict[str, Component]:
-    with gr.Row(elem_classes=_GRID):
+    with gr.Row(elem_classes=markup.GRID):
         widgets = {name: _widget(name) for name in ("invert", "from_noise")}
-    with gr.Row(elem_classes=_GRID):
+    with gr.Row(elem_classes=markup.GRID):
         widgets["append_depth_map"] = _widget("append_depth_map", value=append_by_default)
         widgets["save_depth_map"] = _widget("save_depth_map")
     with gr.Column(elem_id="depth2img_only_masked_row"):
@@ -164,7 +162,7 @@ def _flag_rows(append_by_default: bool) -> dict[str, Component]:
 
 def _control_rows() -> dict[str, Component]:
     with gr.Accordion("Strength, steps and region of the depth", open=False, elem_id="depth2img_control"):
-        with gr.Row(elem_classes=_GRID):
+        with gr.Row(elem_classes=markup.GRID):
             widgets = {name: _widget(name) for name in ("strength", "start", "end")}
         widgets["mode"] = _widget("mode")
         widgets["region"] = _widget("region", height=80, file_types=sorted(picture_suffixes()))
