@@ -86,8 +86,8 @@ def started_webui(folder: Path, arguments: argparse.Namespace, **settings: str) 
     data_folder = folder / "webui"
     data_folder.mkdir(parents=True)
     webui = webui_class(arguments.root)(data_folder, root=arguments.root, python=python)
-    small.register_clip(folder)
-    webui.bring_probe(folder / f"{small.CLIP_ARCHITECTURE}.json")
+    small.register_clip(folder.parent)  # where it stays for a second WebUI
+    webui.bring_probe(folder.parent / f"{small.CLIP_ARCHITECTURE}.json")
     webui.add_checkpoint(arguments.checkpoint.resolve())
     webui.link_extension()
     webui.write_settings(sd_model_checkpoint=arguments.checkpoint.name, **settings)

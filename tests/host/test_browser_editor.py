@@ -48,7 +48,7 @@ def panel(page: Page, picture: Path, tmp_path: Path) -> Iterator[Page]:
     upload_map(page, tmp_path / "map.png")
     small_and_quick(page)
     yield page
-    page.driver.execute_script("sessionStorage.clear()")
+    page.driver.execute_script("sessionStorage.clear(); location.href = 'about:blank';")
 
 
 def generated(page: Page, webui: WebUI) -> np.ndarray:
@@ -67,43 +67,36 @@ def expected(webui: WebUI, values: np.ndarray, picture: Path) -> np.ndarray:
     return channel(webui)
 
 
-def within(x: float, y: float, radius: float) -> np.ndarray:
-    return np.hypot(X - x, Y - y) <= radius
+def soft(x: float, y: float) -> np.ndarray:
+    """(128, 128): the weight of a brush of size 0.3 and softness 1; the depth channel would alias a hard edge."""
+    share = (1.0 - np.hypot(X - x, Y - y) / 0.15).clip(0.0, 1.0)
+    return share * share * (3.0 - 2.0 * share)
 
 
 def between(left: float, top: float, right: float, bottom: float) -> np.ndarray:
     return (left <= X) & (right >= X) & (top <= Y) & (bottom >= Y)
 
 
-def painted(where: np.ndarray, value: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda values: np.where(where, value(values), values)
+def brushed(x: float, y: float, goal: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda values: values + (goal(values) - values) * soft(x, y)
 
 
-SQUARE = ((0.6, 0.1), (0.9, 0.1), (0.9, 0.4), (0.6, 0.4))
+SOFT = {"size": 0.3, "softness": 1}
+SQUARE = ((0.5, 0.125), (0.75, 0.125), (0.75, 0.375), (0.5, 0.375))
 
 
 @pytest.mark.parametrize(
     ("tool", "settings", "places", "change"),
     [
+        ("set", {**SOFT, "value": 0.9}, [(0.3, 0.3)], brushed(0.3, 0.3, lambda _: 0.9)),
+        ("nearer", {**SOFT, "value": 0.3}, [(0.4, 0.3)], brushed(0.4, 0.3, lambda values: values + 0.3)),
+        ("away", {**SOFT, "value": 0.3}, [(0.7, 0.6)], brushed(0.7, 0.6, lambda values: values - 0.3)),
         (
-            "set",
-            {"size": 0.3, "softness": 0, "value": 0.9},
-            [(0.3, 0.3)],
-            painted(within(0.3, 0.3, 0.15), lambda _: 0.9),
+            "fill",
+            {"softness": 0, "value": 0.5},
+            SQUARE,
+            lambda values: np.where(between(0.5, 0.125, 0.75, 0.375), 0.5, values),
         ),
-        (
-            "nearer",
-            {"size": 0.3, "softness": 0, "value": 0.3},
-            [(0.4, 0.3)],
-            painted(within(0.4, 0.3, 0.15), lambda v: (v + 0.3).clip(0, 1)),
-        ),
-        (
-            "away",
-            {"size": 0.3, "softness": 0, "value": 0.3},
-            [(0.7, 0.6)],
-            painted(within(0.7, 0.6, 0.15), lambda v: (v - 0.3).clip(0, 1)),
-        ),
-        ("fill", {"softness": 0, "value": 0.2}, SQUARE, painted(between(0.6, 0.1, 0.9, 0.4), lambda _: 0.2)),
         ("flatten", {}, [(0.25, 0.2)], lambda values: np.maximum(values, values[25, 32])),
         ("cut", {}, [(0.5, 0.2)], lambda values: np.where(values <= values[25, 64], 0.0, values)),
         ("gradient", {"value": 1, "end_value": 0}, [(0.5, 0.99), (0.5, 0.01)], lambda v: np.maximum(v, Y)),
@@ -126,8 +119,9 @@ def test_a_tool_changes_what_it_should_and_nothing_else(
     got = generated(panel, webui)
     after, before = expected(webui, change(ramp()), picture), expected(webui, ramp(), picture)
     difference = np.abs(got - after)
-    assert difference.mean() < 0.02
-    assert difference.max() < 0.25, "a cell at an edge, by part of a pixel"
+
+    assert difference.mean() < 0.01
+    assert difference.max() < 0.05
     assert np.abs(after - before).max() > 0.3
     untouched = np.abs(after - before) < 1e-6
     if untouched.any():
@@ -174,7 +168,7 @@ def test_strokes_are_shown_within_150_ms(page: Page, picture: Path, photograph: 
     print(f"a stroke is shown in {sorted(answers)} ms")
     assert min(answers) < 150
     editor.apply()
-    page.driver.execute_script("sessionStorage.clear()")
+    page.driver.execute_script("sessionStorage.clear(); location.href = 'about:blank';")
 
 
 def test_the_edited_map_is_in_the_infotext_by_its_digest(panel: Page, webui: WebUI):
@@ -191,7 +185,7 @@ def test_the_edited_map_is_in_the_infotext_by_its_digest(panel: Page, webui: Web
 def test_two_pages_do_not_disturb_one_another(panel: Page, webui: WebUI, picture: Path, tmp_path: Path):
     driver, first = panel.driver, panel.driver.current_window_handle
     editor = Editor(panel).open()
-    editor.choose("set", size=0.3, softness=0, value=0.9)
+    editor.choose("set", size=0.3, softness=1, value=0.9)
     editor.drag((0.3, 0.3))
     editor.strokes(1)
     driver.switch_to.new_window("tab")
@@ -208,7 +202,7 @@ def test_two_pages_do_not_disturb_one_another(panel: Page, webui: WebUI, picture
         editor.settle()
         editor.apply()
         got = generated(panel, webui)
-        after = expected(webui, np.where(within(0.3, 0.3, 0.15), 0.9, ramp()), picture)
+        after = expected(webui, brushed(0.3, 0.3, lambda _: 0.9)(ramp()), picture)
         assert np.abs(got - after).mean() < 0.02
     finally:
         driver.switch_to.window(second)
@@ -218,7 +212,7 @@ def test_two_pages_do_not_disturb_one_another(panel: Page, webui: WebUI, picture
 
 def test_reload_ui_loses_nothing_that_was_applied(panel: Page, webui: WebUI, picture: Path):
     editor = Editor(panel).open()
-    editor.choose("set", size=0.3, softness=0, value=0.9)
+    editor.choose("set", size=0.3, softness=1, value=0.9)
     editor.drag((0.3, 0.3))
     editor.strokes(1)
     editor.apply()
