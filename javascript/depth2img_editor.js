@@ -322,7 +322,8 @@
             this.overlay.addEventListener("pointermove", (event) => {
                 this.cross = place(event);
                 if (event.buttons & 1 && this.drawing) {
-                    for (const each of event.getCoalescedEvents?.() ?? [event]) this.move([...place(each), ...pen(each)]);
+                    const between = event.getCoalescedEvents?.() ?? [];
+                    for (const each of between.length ? between : [event]) this.move([...place(each), ...pen(each)]);
                 }
                 this.paint();
             });

@@ -193,6 +193,42 @@ def test_the_keyboard_alone_is_enough(page: Page, map_file: Path):
     assert not changed[:40].any()
 
 
+def test_what_is_drawn_on_a_map_that_is_zoomed_lies_where_it_was_drawn(editor: Editor):
+    overlay = editor.page.one(".depth2img-editor-overlay")
+    before = overlay.size["width"]
+    editor.press("in")
+    editor.press("in")
+    editor.page.until(lambda: overlay.size["width"] > 2 * before)
+    editor.choose("set", size=0.05, softness=0, value=0)
+    editor.drag((0.52, 0.48), (0.55, 0.48))
+    editor.strokes(1)
+    got = applied(editor)
+    assert (got[box(0.52, 0.46, 0.55, 0.5)] == 0).all()
+    far_off = outside(box(0.48, 0.42, 0.59, 0.54))
+    np.testing.assert_array_equal(got[far_off], deep_map()[far_off])
+
+
+def test_a_pen_that_presses_less_does_less(editor: Editor):
+    editor.choose("nearer", size=0.1, softness=0, value=0.2)
+    for pressure, y in ((1.0, 0.3), (0.5, 0.7)):
+        editor.page.driver.execute_script(
+            "const [pressure, share] = arguments;"
+            "const overlay = document.querySelector('.depth2img-editor-overlay');"
+            "overlay.setPointerCapture = () => {};"
+            "const box = overlay.getBoundingClientRect();"
+            "const send = (type, x) => overlay.dispatchEvent(new PointerEvent(type, {pointerType: 'pen', pressure,"
+            "  button: type === 'pointermove' ? -1 : 0, buttons: type === 'pointerup' ? 0 : 1, bubbles: true,"
+            "  clientX: box.left + x * box.width, clientY: box.top + share * box.height}));"
+            "send('pointerdown', 0.3); send('pointermove', 0.5); send('pointerup', 0.5);",
+            pressure,
+            y,
+        )
+    editor.strokes(2)
+    change = applied(editor).astype(int) - deep_map()
+    assert np.abs(change[box(0.32, 0.29, 0.48, 0.31)] - 0.2 * 65535).max() <= 1
+    assert np.abs(change[box(0.32, 0.69, 0.48, 0.71)] - 0.1 * 65535).max() <= 1
+
+
 def test_the_preview_answers_quickly(editor: Editor):
     """30 to 80 ms on two quiet cores; the bound is for a machine that is busy with other things."""
     editor.choose("smooth", size=0.3)

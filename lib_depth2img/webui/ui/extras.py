@@ -104,7 +104,7 @@ def _slider(name: str) -> Component:
 
     entry = field_named(name)
     assert isinstance(entry, Number)
-    return gr.Slider(
+    slider = gr.Slider(
         entry.low,
         entry.high,
         value=entry.default,
@@ -112,6 +112,8 @@ def _slider(name: str) -> Component:
         label=f"Depth map {entry.label.lower()}",
         elem_id=f"depth2img_extras_{name}",
     )
+    slider.webui_tooltip = entry.hint
+    return slider
 
 
 def _described(request: Depth2ImgRequest) -> str:
