@@ -125,9 +125,10 @@ def refuse_damaged() -> None:
 
 
 def hook() -> None:
-    """Replace what the host builds and where it looks for the yaml; ``host.undo`` puts both back."""
+    """Replace what the host builds, and look on where it looks for the yaml; ``host.undo`` puts it back."""
     host.replace(Point.DEPTH_STAGE, lambda _: HostDepthStage)
     host.replace(Point.CHECKPOINT_YAML, _finding)
+    host.replace(Point.CHECKPOINT_TENSORS, _examining)
 
 
 def _finding(original: Any) -> Any:
@@ -139,6 +140,15 @@ def _finding(original: Any) -> Any:
         return original(state_dict, info) if found is None else str(found)
 
     return find_checkpoint_config
+
+
+def _examining(original: Any) -> Any:
+    @functools.wraps(original)
+    def tensors(state_dict: Any) -> Any:
+        _examine(state_dict, host.checkpoint_file())
+        return original(state_dict)
+
+    return tensors
 
 
 def _depth_config(state_dict: Any, checkpoint: Path) -> Path | None:
@@ -169,14 +179,16 @@ def _depth_config(state_dict: Any, checkpoint: Path) -> Path | None:
 def _examine(state_dict: Any, checkpoint: Path) -> None:
     """Note what is wrong with a depth model, and say it; the rounded noise schedule is put right.
 
-    Without a schedule in the checkpoint, the model keeps the one that its yaml describes.
+    Without a schedule in the checkpoint, the model keeps the one that its yaml describes, or the host's own.
     """
     contents = contents_of(state_dict)
     _damaged.pop(checkpoint, None)
     if not contents.is_depth_model:
         return
     if faults.rounded_schedule(state_dict):
-        _log.warning("Depth2Img: the noise schedule in %s is rounded to bfloat16; its yaml's is used.", checkpoint.name)
+        _log.warning(
+            "Depth2Img: the noise schedule in %s is rounded to bfloat16; an exact one is used.", checkpoint.name
+        )
         del state_dict[faults.SCHEDULE]
     lacks, broken = faults.lacking(contents), faults.not_finite_of(state_dict)
     said = [*([f"lacks {' and '.join(lacks)}"] if lacks else []), *([faults.described(broken)] if broken else [])]

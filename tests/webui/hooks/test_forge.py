@@ -15,9 +15,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
-from lib_depth2img.errors import RequestError
+from lib_depth2img.errors import CheckpointError, RequestError
+from lib_depth2img.webui import depth_stage
 from lib_depth2img.webui.hosts import Point, Selected
 from lib_depth2img.webui.hosts.a1111 import A1111
 from lib_depth2img.webui.hosts.forge import Forge
@@ -113,6 +115,30 @@ def test_what_is_selected_is_known_before_it_is_loaded(parameters: dict[str, Any
     broken.write_bytes(b"\xff" * 100)
     parameters["checkpoint_info"] = SimpleNamespace(name=broken.name, filename=str(broken))
     assert host.selected() == Selected("broken.safetensors", is_depth_model=False)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_damaged_checkpoint_is_told_when_it_is_loaded(
+    parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    """backend/loader.py:442-451: ``split_state_dict`` hands the tensors of a file to this, and goes on with it."""
+    loader = types.ModuleType("backend.loader")
+    vars(loader)["preprocess_state_dict"] = lambda state_dict: state_dict | {"by the host": 0}
+    pretend(monkeypatch, backend=types.ModuleType("backend"), backend__loader=loader)
+    monkeypatch.setitem(sys.modules, "modules.patches", Patches())
+    parameters["checkpoint_info"] = SimpleNamespace(name=SMALL_CHECKPOINT.name, filename=str(SMALL_CHECKPOINT))
+    host = Forge()
+    monkeypatch.setattr(depth_stage, "host", host)
+    monkeypatch.setattr(depth_stage, "_damaged", {})
+    depth_stage.hook()
+    state_dict = load_file(SMALL_CHECKPOINT)
+    if damaged:
+        state_dict["model.diffusion_model.out.2.weight"].view(-1)[0] = float("nan")
+    assert set(vars(loader)["preprocess_state_dict"](state_dict)) == {*state_dict, "by the host"}
+    with pytest.raises(CheckpointError, match="not finite") if damaged else contextlib.nullcontext():
+        depth_stage.refuse_damaged()
+    host.undo()
+    assert vars(loader)["preprocess_state_dict"].__name__ == "<lambda>"
 
 
 def test_a_canvas_is_known_by_the_html_before_its_picture() -> None:
@@ -276,7 +302,8 @@ def test_16_bit_maps_are_saved_without_infotext_in_their_pixels(
 
 
 @pytest.mark.parametrize(
-    ("kind", "points"), [(Forge, [Point.DEPTH_STAGE, Point.CHECKPOINT_YAML]), (ReForge, [Point.DEPTH_STAGE])]
+    ("kind", "points"),
+    [(Forge, [Point.DEPTH_STAGE, Point.CHECKPOINT_YAML]), (ReForge, [Point.DEPTH_STAGE, Point.CHECKPOINT_TENSORS])],
 )
 def test_what_is_not_there_is_left_alone(kind: type[ForgeFamily], points: list[Point]) -> None:
     """Nothing of the host is imported for it: there is nothing here to import."""
