@@ -60,7 +60,7 @@ def test_the_holes_of_a_depth_camera_are_counted_and_the_farthest(page: Page, we
     page.until(lambda: page.seen("#depth2img_meaning"))
     page.choose("depth2img_meaning", "far away")
     page.upload("depth2img_image", tmp_path / "camera.png")
-    page.until(lambda: "Holes: 12.5 %" in page.text("#depth2img_preview"))
+    page.until(lambda: "Holes: 12.5%" in page.text("#depth2img_preview"))
     webui.post("/probe/reset")
     page.press("#img2img_generate")
     concat = page.until(lambda: webui.records()["concat"])[0, 0]
