@@ -209,13 +209,15 @@ class Inside:
             list(self.kinds),
         ]
 
-    def sample(self, channels: int, image_cond: Any) -> Any:
-        """What stands beside the latent once the callbacks have been called."""
+    def sample(self, channels: int, image_cond: Any, funcname: str = "sample_euler") -> Any:
+        """What stands beside the latent once the callbacks have been called; ``funcname``: the sampler's."""
         unet = SimpleNamespace(
             model=SimpleNamespace(diffusion_model=SimpleNamespace(in_channels=channels)), extra_concat_condition=None
         )
         model = SimpleNamespace(forge_objects=SimpleNamespace(unet=unet))
-        denoiser = SimpleNamespace(inner_model=SimpleNamespace(inner_model=model))
+        denoiser = SimpleNamespace(
+            inner_model=SimpleNamespace(inner_model=model), sampler=SimpleNamespace(funcname=funcname)
+        )
         params = SimpleNamespace(denoiser=denoiser, x=torch.zeros(2, 4, 8, 8), image_cond=image_cond)
         self.denoiser["cfg_denoiser_callback"](params)
         assert self.told.pop() is params, "other extensions are told"
@@ -247,6 +249,19 @@ def test_depth_that_does_not_fit_is_an_error_and_not_dropped(inside: Inside) -> 
     for wrong in (torch.zeros(1, 1, 8, 8), torch.zeros(2, 1, 8, 9), torch.zeros(2, 5, 8, 8), None):
         with pytest.raises(RequestError, match=r"expected \(2, 1, 8, 8\)"):
             inside.sample(5, wrong)
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("funcname", ["sample_euler_dy", "sample_euler_smea_dy", "sample_euler_dy_negative"])
+def test_samplers_that_look_at_another_size_get_the_depth_at_it(inside: Inside, funcname: str) -> None:
+    """sd_samplers_kdiffusion_smea.py of reForge: half the latent, or a quarter more of it."""
+    rows = torch.linspace(-1, 1, 16).reshape(1, 1, 16, 1)
+    fitted = inside.sample(5, rows.expand(2, 1, 16, 16), funcname)
+    assert fitted.shape == (2, 1, 8, 8)
+    assert torch.allclose(fitted[0, 0, :, 0], rows.reshape(8, 2).mean(1))
+    for wrong in (torch.zeros(1, 1, 16, 16), torch.zeros(2, 5, 16, 16), None):
+        with pytest.raises(RequestError, match=r"expected \(2, 1, 8, 8\)"):
+            inside.sample(5, wrong, funcname)
 
 
 @pytest.mark.usefixtures("host")
