@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import types
 import warnings
@@ -13,14 +14,15 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
+from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT, SMALL_CONFIG
 from lib_depth2img.errors import CheckpointError, RequestError
 from lib_depth2img.webui import depth_stage
-from lib_depth2img.webui.hosts import Point, Selected
+from lib_depth2img.webui.hosts import Point, Selected, forge_small_model
 from lib_depth2img.webui.hosts.a1111 import A1111
 from lib_depth2img.webui.hosts.forge import Forge
 from lib_depth2img.webui.hosts.forge_family import ForgeFamily
@@ -324,6 +326,31 @@ def test_what_is_not_there_is_left_alone(kind: type[ForgeFamily], points: list[P
     """Nothing of the host is imported for it: there is nothing here to import."""
     for point in points:
         kind().replace(point, lambda _: pytest.fail("there is no such place"))
+
+
+def test_the_small_checkpoint_is_described_by_the_sizes_of_its_own_files() -> None:
+    """In huggingface_guess' words and diffusers', for which nothing reads a yaml."""
+    params = OmegaConf.load(SMALL_CONFIG).model.params
+    unet, vae = params.unet_config.params, params.first_stage_config.params
+    for name in ("context_dim", "model_channels", "in_channels", "use_linear_in_transformer"):
+        assert forge_small_model.UNET[name] == unet[name]
+    kind = forge_small_model.small_model(SimpleNamespace(SD20=type("SD20", (), {"unet_extra_config": {"other": 1}})))
+    assert kind.unet_extra_config == {"other": 1, "num_head_channels": unet.num_head_channels}
+    text = json.loads((SMALL_CONFIG.parent / f"{params.cond_stage_config.params.arch}.json").read_text())
+    assert {
+        "hidden_size": text["text_cfg"]["width"],
+        "intermediate_size": 4 * text["text_cfg"]["width"],
+        "num_hidden_layers": text["text_cfg"]["layers"],
+        "num_attention_heads": text["text_cfg"]["heads"],
+        "projection_dim": text["embed_dim"],
+    } == forge_small_model.TEXT_ENCODER
+    sizes = vae.ddconfig
+    assert forge_small_model.VAE["block_out_channels"] == [sizes.ch * factor for factor in sizes.ch_mult]
+    assert len(forge_small_model.VAE["down_block_types"]) == len(forge_small_model.VAE["up_block_types"]) == 4
+    assert forge_small_model.VAE["layers_per_block"] == sizes.num_res_blocks
+    assert forge_small_model.VAE["latent_channels"] == vae.embed_dim == sizes.z_channels
+    assert (forge_small_model.VAE["in_channels"], forge_small_model.VAE["out_channels"]) == (sizes.in_channels, 3)
+    assert forge_small_model.VAE["sample_size"] == sizes.resolution
 
 
 class TestReForge:
