@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.host.conftest import left_right
-from tests.host.panel_page import infotext_of, small_and_quick, type_into
+from tests.host.panel_page import infotext_of, shown_in, small_and_quick, type_into
 from tests.host.server import WebUI, decode, encode
 from tests.webui.browser import Page
 
@@ -63,7 +63,8 @@ def test_the_holes_of_a_depth_camera_are_counted_and_the_farthest(page: Page, we
     page.until(lambda: "Holes: 12.5%" in page.text("#depth2img_preview"))
     webui.post("/probe/reset")
     page.press("#img2img_generate")
-    concat = page.until(lambda: webui.records()["concat"])[0, 0]
+    page.until(lambda: shown_in(page, "img2img_gallery"))
+    concat = webui.records()["concat"][0, 0]
     assert (concat[:, [0, 1, 4, 5, 6, 7]] == 1).all(), "at 900 mm"
     assert (concat[:, [2, 3, *range(8, 16)]] == -1).all(), "at 3000 mm, and where nothing was measured"
 
