@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..checkpoint.small_model import SMALL_CHECKPOINT
 from ..console import ProgressBar, say
 from ..depth.adjust import ADJUSTMENTS, Adjustments
+from ..depth.extent import Extent, nearness_extent
 from ..depth.io.files import SUFFIXES
 from ..depth.io.pictures import picture_suffixes
 from ..errors import Depth2ImgError, EstimatorError, RequestError
@@ -24,13 +26,29 @@ from ..weights.catalog import estimator_file
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..depth.depth_map import DepthMap
+    from ..estimators.cache import DepthCache
     from ..estimators.estimator import DepthEstimator
 
-__all__ = ["add_adjustments", "add_number", "add_parser", "adjustments_of", "refuse_overwriting"]
+__all__ = [
+    "add_adjustments",
+    "add_estimator",
+    "add_number",
+    "add_parser",
+    "add_range",
+    "adjustments_of",
+    "estimator_of",
+    "extent_of",
+    "refuse_overwriting",
+]
 
 WEIGHTS_FOLDER = Path("models", "midas")
 SMALL = "small"
 FORMATS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES if suffix != ".tiff")
+_ESTIMATOR = {
+    False: "default %(default)s; small comes along",
+    True: "default: the one inside the checkpoint; small comes along",
+}
 TOGETHER = 8  # pictures read ahead, so that those of one size go through the network together
 
 
@@ -45,9 +63,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture, or a folder of them")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the file, or the folder")
+    add_estimator(parser, DEFAULT_PRESET)
+    add_adjustments(parser)
+    add_range(parser)
+    parser.add_argument("--colormap", choices=("inferno", "turbo", "grey"), help="a coloured 8-bit PNG, for looking at")
     parser.add_argument(
-        "--estimator", choices=(*PRESETS, SMALL), default=DEFAULT_PRESET, help="default %(default)s; small comes along"
+        "--format", choices=FORMATS, default="png", help="of maps that go to a folder; default %(default)s"
     )
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a grey PNG; default %(default)s")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def add_estimator(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """The options that name an estimator, and where it computes."""
+    parser.add_argument("--estimator", choices=(*PRESETS, SMALL), default=default, help=_ESTIMATOR[default is None])
     parser.add_argument(
         "--weights",
         type=Path,
@@ -61,14 +91,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="auto",
         help="default auto: float16 on CUDA, float32 elsewhere",
     )
-    add_adjustments(parser)
-    parser.add_argument("--colormap", choices=("inferno", "turbo", "grey"), help="a coloured 8-bit PNG, for looking at")
-    parser.add_argument(
-        "--format", choices=FORMATS, default="png", help="of maps that go to a folder; default %(default)s"
+
+
+def estimator_of(arguments: argparse.Namespace, *, cache: DepthCache | None = None) -> DepthEstimator:
+    """The estimator that the options of :func:`add_estimator` name. Raises: EstimatorError, DeviceError."""
+    from ..estimators.estimator import DepthEstimator
+
+    weights = _weights(arguments.weights, arguments.estimator)
+    return DepthEstimator(
+        arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision, cache=cache
     )
-    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a grey PNG; default %(default)s")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=run)
 
 
 def add_adjustments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +110,11 @@ def add_adjustments(parser: argparse.ArgumentParser) -> None:
             add_number(parser, f"--{entry.name}", entry)
         else:
             parser.add_argument(f"--{entry.name}", action="store_true", help=entry.hint)
+
+
+def add_range(parser: argparse.ArgumentParser) -> None:
+    """The option that :func:`extent_of` reads."""
+    parser.add_argument("--range", metavar="LO:HI", help=field_named("range").hint)
 
 
 def add_number(parser: argparse.ArgumentParser, option: str, entry: Number) -> None:
@@ -91,25 +128,31 @@ def adjustments_of(arguments: argparse.Namespace) -> Adjustments:
     return Adjustments(**{name: getattr(arguments, name) for name in ADJUSTMENTS})
 
 
+def extent_of(arguments: argparse.Namespace, meaning: str = "nearness") -> Extent | None:
+    """The nearness that ``--range`` stands for, None without one. Raises: RequestError."""
+    extent = field_named("range").value_of(arguments.range)
+    if extent is not None and arguments.clip > 0.0:
+        raise RequestError("--range says what the map is scaled by, and --clip too. Leave one of them out.")
+    return None if extent is None else nearness_extent(extent, meaning)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Estimate all pictures and print where they went; returns 0, or 2 when some of them could not be done."""
+    from ..depth.depth_map import DepthMap
     from ..depth.io.files import check_target
-    from ..estimators.estimator import DepthEstimator
 
-    adjustments = adjustments_of(arguments)
+    adjustments, extent = adjustments_of(arguments), extent_of(arguments)
     targets = _targets(arguments)
     refuse_overwriting(targets.values(), targets)
     for target in targets.values():
         check_target(target, colormap=arguments.colormap)
-    weights = _weights(arguments.weights, arguments.estimator)
-    estimator = DepthEstimator(
-        arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision
-    )
+    estimator = estimator_of(arguments)
+    adjust = functools.partial(DepthMap.adjusted, adjustments=adjustments, extent=extent)
     _make_folders(targets.values())
     failures = done = 0
     with ProgressBar(quiet=arguments.quiet) as bar:
         for together in _chunks(list(targets.items()), TOGETHER):
-            for picture, error in _estimate(estimator, together, arguments, adjustments):
+            for picture, error in _estimate(estimator, together, arguments, adjust):
                 if error is not None and len(targets) == 1:
                     raise error
                 if error is not None:
@@ -126,7 +169,7 @@ def _estimate(
     estimator: DepthEstimator,
     together: Sequence[tuple[Path, Path]],
     arguments: argparse.Namespace,
-    adjustments: Adjustments,
+    adjust: Callable[[DepthMap], DepthMap],
 ) -> Iterator[tuple[Path, Depth2ImgError | None]]:
     """Read, estimate and save; each picture with what went wrong with it alone."""
     from ..depth.io.files import read_picture, save_depth_map
@@ -141,7 +184,7 @@ def _estimate(
     for path, target in together:
         if path not in pictures:
             continue
-        depth_map = depth_maps[path].adjusted(adjustments).resized(pictures[path].size)
+        depth_map = adjust(depth_maps[path]).resized(pictures[path].size)
         try:
             save_depth_map(depth_map, target, bits=arguments.bits, colormap=arguments.colormap)
         except Depth2ImgError as error:

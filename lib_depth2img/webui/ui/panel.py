@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ...depth.io.pictures import picture_suffixes
-from ...request.fields import FIELDS, Choice, Flag, Number, field_named
+from ...request.fields import FIELDS, Choice, Flag, Interval, Number, field_named
 from ...request.panel import BATCH_ORDER, MISSING, PANEL_ORDER
 from ...request.user_image import digest_of
 from . import install as install_ui
@@ -81,6 +81,8 @@ def _widget(name: str, **settings: Any) -> Component:
         return gr.Checkbox(**settings)
     if isinstance(entry, Number):
         return gr.Slider(minimum=entry.low, maximum=entry.high, step=entry.step, **settings)
+    if isinstance(entry, Interval):
+        return gr.Textbox(placeholder="Each picture's own, or such as 0.5 to 20", **settings)
     if isinstance(entry, Choice):
         # Labels are the values here: the host's ui-config.json knows no others (modules/ui_loadsave.py:10-11).
         return gr.Radio(choices=entry.labels, **settings | {"value": entry.label_of(settings["value"])})
@@ -128,7 +130,7 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
 
 def _slider_rows() -> dict[str, Component]:
     widgets: dict[str, Component] = {}
-    for row in (("far", "near"), ("gamma", "blur"), ("clip",)):
+    for row in (("far", "near"), ("gamma", "blur"), ("clip", "range")):
         with gr.Row():
             widgets |= {name: _widget(name) for name in row}
     return widgets
