@@ -106,14 +106,14 @@ def test_a_stage_that_is_sent_away_leaves_nothing_behind(name, move) -> None:
 
 @pytest.mark.parametrize("name", MOVED)
 def test_the_stage_takes_any_dtype_and_computes_in_its_own(name) -> None:
-    stage = stage_of_zeros(name)
+    stage, side = stage_of_zeros(name), 2 * get_preset(name).multiple
     with pretended():
         stage.to("cuda", torch.float16)
         for dtype in (torch.float32, torch.float16):
-            nearness = stage(torch.zeros(1, 3, 64, 64, device="cuda", dtype=dtype))
-            assert nearness.shape == (1, 1, 64, 64)
+            nearness = stage(torch.zeros(1, 3, side, side, device="cuda", dtype=dtype))
+            assert nearness.shape == (1, 1, side, side)
         with pytest.raises(RuntimeError, match="same device"):
-            stage(torch.zeros(1, 3, 64, 64))  # the pretence can fail
+            stage(torch.zeros(1, 3, side, side))  # the pretence can fail
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
