@@ -21,6 +21,7 @@ from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from ..progress import Progress
 from ..request.fields import Number, field_named
 from ..sequences.folders import exists, expanded, is_folder, map_targets, pictures_in
+from ..weights import elsewhere
 from ..weights.catalog import estimator_file
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def add_estimator(parser: argparse.ArgumentParser, default: str | None) -> None:
         "--weights",
         type=Path,
         metavar="FILE",
-        help=f"a MiDaS .pt or a whole checkpoint with MiDaS in it; default: the published file in {WEIGHTS_FOLDER}",
+        help=f"a published file or a whole checkpoint with MiDaS in it; default: the published in {WEIGHTS_FOLDER}, "
+        "or in the folders of ControlNet, ComfyUI or the depthmap script",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps; default %(default)s")
     parser.add_argument(
@@ -255,14 +257,28 @@ def _identity(path: Path) -> tuple[int, int]:
 def _weights(named: Path | None, estimator: str) -> Path:
     if named is None and estimator == SMALL:
         return SMALL_CHECKPOINT
-    path = named or WEIGHTS_FOLDER / estimator_file(estimator).name
+    path = named or _published(estimator)
     if not path.is_file():
         raise EstimatorError(
-            f"There are no weights of {estimator} at {path}. Name a MiDaS .pt or a checkpoint with --weights, fetch "
+            f"There are no weights of {estimator} at {path}. Name their file or a checkpoint with --weights, fetch "
             f"them (python -m lib_depth2img install --estimator {estimator} --to {WEIGHTS_FOLDER}), or use --estimator "
             f"{SMALL}, which comes along."
         )
     return path
+
+
+def _published(estimator: str) -> Path:
+    """The published file, or what another program has of it; whether it is there is seen later."""
+    own = [WEIGHTS_FOLDER / name for name in estimator_file(estimator).names]
+    found = next((path for path in own if path.is_file()), None)
+    if found is not None:
+        return found
+    other = elsewhere.find(estimator, elsewhere.roots_of(Path.cwd()))
+    if other is None:
+        return own[0]
+    elsewhere.refuse_other(other, estimator)
+    say(f"The weights are those in {other}.", to=sys.stderr)
+    return other
 
 
 def _chunks(items: Sequence[tuple[Path, Path]], size: int) -> Iterator[list[tuple[Path, Path]]]:
