@@ -254,7 +254,13 @@ def _number(name: str, label: str, default: float, hint: str, allowed: Range) ->
 
 
 FIELDS: tuple[Field, ...] = (
-    Flag("enabled", "Enable", True, "Off: the host's own depth conditioning is used.", "Depth2Img enabled"),
+    Flag(
+        "enabled",
+        "Enable",
+        True,
+        "Off: the host's own depth conditioning is used. This model is made for denoising strengths up to 1.0.",
+        "Depth2Img enabled",
+    ),
     Choice("source", "Depth from", "init_image", "Where the depth comes from.", "Depth2Img source", choices=_sources),
     Picture("image", "Depth map file", None, "PNG and TIFF of 8 or 16 bits, float TIFF, OpenEXR, PFM, NPY or NPZ."),
     Choice(

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -93,6 +94,16 @@ class StubServices:
         return "depth2img-trial.safetensors [0123456789]"
 
 
+def _get_config(self: gr.blocks.Block) -> dict[str, Any]:
+    """Hints go to the page as in the host (modules/gradio_extensons.py:37-44)."""
+    tooltip = getattr(self, "webui_tooltip", None)
+    return _BARE_CONFIG(self) | ({"webui_tooltip": tooltip} if tooltip else {})
+
+
+_BARE_CONFIG = gr.blocks.Block.get_config
+gr.blocks.Block.get_config = _get_config
+
+
 def build_page(services: StubServices) -> tuple[gr.Blocks, Panel]:
     """The page; "Generate" of img2img reads the panel into ``services.requests``."""
     theme = gr.themes.Default(font=["sans-serif"], font_mono=["monospace"])  # none from the web
@@ -160,8 +171,12 @@ def _img2img(services: StubServices) -> tuple[Panel, gr.Button, gr.Textbox]:
         for name, (elem_id, tool) in _PICTURES.items():
             with gr.Tab(name):
                 pictures.append(gr.Image(type="pil", image_mode="RGBA", elem_id=elem_id, height=240, tool=tool))
+                if elem_id == "img_inpaint_base":
+                    gr.Image(type="pil", image_mode="RGBA", elem_id="img_inpaint_mask", height=240)
         with gr.Tab("Batch"):
             gr.Textbox(label="Input directory")
+    for side in ("width", "height"):
+        gr.Slider(64, 2048, value=512, step=8, label=side.capitalize(), elem_id=f"img2img_{side}")
     areas = ["Whole picture", "Only masked"]
     gr.Radio(areas, value=areas[0], label="Inpaint area", elem_id="img2img_inpaint_full_res", interactive=True)
     return build_panel(services, init_images=pictures), generate, answer

@@ -158,9 +158,17 @@ class Host(ABC):
 
     @abstractmethod
     def add_option(
-        self, page: tuple[str, str], name: str, default: Any, *, label: str, info: str, component: Any, arguments: Any
+        self,
+        page: tuple[str, str, str],
+        name: str,
+        default: Any,
+        *,
+        label: str,
+        info: str,
+        component: Any,
+        arguments: Any,
     ) -> None:
-        """Add a line to the page (id, title) of the settings, drawn as the gradio class ``component``."""
+        """Add a line to the page (id, title, category) of the settings, drawn as the gradio class ``component``."""
 
     @abstractmethod
     def remove_options(self, names: Collection[str]) -> None:

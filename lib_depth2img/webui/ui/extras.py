@@ -13,6 +13,7 @@ from ...depth.depth_map import DepthMap
 from ...depth.io.files import picture_from_image
 from ...request.fields import FIELDS, Number, field_named, text_of
 from ...request.request import Depth2ImgRequest
+from .markup import GRID
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -52,7 +53,7 @@ def build(services: PanelServices, accordion: Callable[..., Any]) -> dict[str, C
                 value=next(iter(COLOURS)),
                 elem_id="depth2img_extras_colour",
             )
-        with gr.Row():
+        with gr.Row(elem_classes=GRID):
             sliders = {name: _slider(name) for name in ADJUSTMENTS if name != "invert"}
         with gr.Row():
             invert = gr.Checkbox(label="Depth map invert", value=False, elem_id="depth2img_extras_invert")
@@ -103,7 +104,7 @@ def _slider(name: str) -> Component:
 
     entry = field_named(name)
     assert isinstance(entry, Number)
-    return gr.Slider(
+    slider = gr.Slider(
         entry.low,
         entry.high,
         value=entry.default,
@@ -111,6 +112,8 @@ def _slider(name: str) -> Component:
         label=f"Depth map {entry.label.lower()}",
         elem_id=f"depth2img_extras_{name}",
     )
+    slider.webui_tooltip = entry.hint
+    return slider
 
 
 def _described(request: Depth2ImgRequest) -> str:
