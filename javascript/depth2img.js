@@ -259,14 +259,17 @@
         }
 
         // The host fills its list of checkpoints when it builds the page, and again when this button is pressed. Its
-        // answer also puts the checkpoint of the settings back into the box, so one that is being selected comes first.
+        // answer also puts the checkpoint of the settings back into the box, so one that is being selected comes first;
+        // Forge's does not, and its box stays empty for as long as what is selected is not in the list.
         listCheckpoints() {
             const done = this.find("#depth2img_install_state .depth2img-done:not([data-listed])");
             if (!done) return;
+            const refresh = this.find(REFRESH);
             const shown = this.find(CHECKPOINT)?.value ?? "";
-            if (!shown.includes(done.dataset.selectCheckpoint ?? "")) return;
+            const selected = shown.includes(done.dataset.selectCheckpoint ?? "");
+            if (!selected && refresh?.id !== "forge_refresh_checkpoint") return;
             done.dataset.listed = "true";
-            this.find(REFRESH)?.click();
+            refresh?.click();
         }
     }
 

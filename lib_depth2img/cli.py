@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
-from .commands import checkpoint, demo, depth, img2img, install
+from .commands import checkpoint, demo, depth, img2img, install, video
 from .errors import Depth2ImgError
 
 __all__ = ["build_parser", "main"]
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (depth, img2img, demo, install, checkpoint):
+    for command in (depth, img2img, video, demo, install, checkpoint):
         command.add_parser(subparsers)
     return parser
 

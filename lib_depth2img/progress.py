@@ -12,7 +12,9 @@ from .errors import InstallCancelled
 
 __all__ = ["Listener", "Phase", "Progress", "Reporter"]
 
-Phase = Literal["waiting", "asking", "downloading", "verifying", "writing", "checking", "sampling", "estimating"]
+Phase = Literal[
+    "waiting", "asking", "downloading", "verifying", "writing", "checking", "sampling", "estimating", "writing video"
+]
 
 RATE_WINDOW = 5.0  # seconds over which the rate is taken: long enough to be calm, short enough to show a stall
 REPORT_EVERY = 0.2  # seconds between two calls of the listener
@@ -36,7 +38,7 @@ class Progress:
     total: int | None
     rate: float = 0.0
     seconds_left: float | None = None
-    unit: Literal["B", "step", "picture"] = "B"
+    unit: Literal["B", "step", "picture", "frame"] = "B"
 
     @property
     def can_be_counted(self) -> bool:

@@ -73,6 +73,8 @@ def test_png_is_16_bit_at_the_pictures_size_and_spans_the_range(run, pictures, t
 def test_bits_colour_and_adjustments(run, pictures, tmp_path):
     assert run(pictures[0], "-o", tmp_path / "8.png", "--bits", 8) == 0
     assert cv2.imread(str(tmp_path / "8.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint8
+    assert run(pictures[0], "-o", tmp_path / "16.png", "--bits", 16) == 0
+    assert cv2.imread(str(tmp_path / "16.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
     assert run(pictures[0], "-o", tmp_path / "c.png", "--colormap", "inferno") == 0
     assert cv2.imread(str(tmp_path / "c.png"), cv2.IMREAD_UNCHANGED).shape == (192, 256, 3)
     assert run(pictures[0], "-o", tmp_path / "plain.png") == 0
@@ -285,3 +287,20 @@ def test_as_a_program(pictures, weights, tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "install --estimator dpt_hybrid --to" in done.stderr
+
+
+def test_a_range_is_one_for_all_pictures(run, pictures, weights, tmp_path):
+    assert run(*pictures, "-o", tmp_path / "maps", "--range", "5:15") == 0
+    estimator = DepthEstimator(SMALL, weights=weights)
+    for picture in (pictures[0], pictures[2]):
+        got = cv2.imread(str(tmp_path / "maps" / picture.name), cv2.IMREAD_UNCHANGED)
+        values = estimator.estimate([Image.open(picture)])[0].within((5.0, 15.0)).resized((256, 192)).values
+        np.testing.assert_allclose(got, values * 65535, atol=1)
+
+
+def test_a_range_that_is_none_is_one_line(run, pictures, tmp_path, capsys):
+    assert run(pictures[0], "-o", tmp_path / "x.png", "--range", "15:5") == 2
+    assert run(pictures[0], "-o", tmp_path / "x.png", "--range", "5:15", "--clip", "0.1") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("error: range: got '(15.0, 5.0)', expected two numbers")
+    assert said[1].startswith("error: --range says what the map is scaled by, and --clip too.")

@@ -238,6 +238,8 @@ REFUSED = {
     "far: got 2, expected a number from 0 to 1.": {"far": 2},
     "start: got 0.7, expected at most end, which is 0.3.": {"start": 0.7, "end": 0.3},
     "near: got 0.2, expected more than far, which is 0.5.": {"far": 0.5, "near": 0.2},
+    "range: got '[20, 0.5]', expected two numbers, the lower one first.": {"range": [20, 0.5]},
+    "clip: got 0.1, but range says what the map is scaled by. Leave one of them out.": {"clip": 0.1, "range": [0, 1]},
     "image: got none, expected one, since source is depth_map.": {"source": "depth_map"},
     "image: got one, but source is init_image, which does not use it. …": {"image": "QUJD"},
     "image: got '/home/me/depth.png', expected base64 of the bytes of a file; no path or address is opened.": {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..checkpoint.small_model import SMALL_CHECKPOINT
 from ..console import ProgressBar, say
 from ..depth.adjust import ADJUSTMENTS, Adjustments
+from ..depth.extent import Extent, nearness_extent
 from ..depth.io.files import SUFFIXES
 from ..depth.io.pictures import picture_suffixes
 from ..errors import Depth2ImgError, EstimatorError, RequestError
@@ -19,18 +21,35 @@ from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from ..progress import Progress
 from ..request.fields import Number, field_named
 from ..sequences.folders import exists, expanded, is_folder, map_targets, pictures_in
+from ..weights import elsewhere
 from ..weights.catalog import estimator_file
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..depth.depth_map import DepthMap
+    from ..estimators.cache import DepthCache
     from ..estimators.estimator import DepthEstimator
 
-__all__ = ["add_adjustments", "add_number", "add_parser", "adjustments_of", "refuse_overwriting"]
+__all__ = [
+    "add_adjustments",
+    "add_estimator",
+    "add_number",
+    "add_parser",
+    "add_range",
+    "adjustments_of",
+    "estimator_of",
+    "extent_of",
+    "refuse_overwriting",
+]
 
 WEIGHTS_FOLDER = Path("models", "midas")
 SMALL = "small"
 FORMATS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES if suffix != ".tiff")
+_ESTIMATOR = {
+    False: "default %(default)s; small comes along",
+    True: "default: the one inside the checkpoint; small comes along",
+}
 TOGETHER = 8  # pictures read ahead, so that those of one size go through the network together
 
 
@@ -45,23 +64,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture, or a folder of them")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the file, or the folder")
-    parser.add_argument(
-        "--estimator", choices=(*PRESETS, SMALL), default=DEFAULT_PRESET, help="default %(default)s; small comes along"
-    )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help=f"a MiDaS .pt or a whole checkpoint with MiDaS in it; default: the published file in {WEIGHTS_FOLDER}",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps; default %(default)s")
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="default auto: float16 on CUDA, float32 elsewhere",
-    )
+    add_estimator(parser, DEFAULT_PRESET)
     add_adjustments(parser)
+    add_range(parser)
     parser.add_argument("--colormap", choices=("inferno", "turbo", "grey"), help="a coloured 8-bit PNG, for looking at")
     parser.add_argument(
         "--format", choices=FORMATS, default="png", help="of maps that go to a folder; default %(default)s"
@@ -71,6 +76,35 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+def add_estimator(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """The options that name an estimator, and where it computes."""
+    parser.add_argument("--estimator", choices=(*PRESETS, SMALL), default=default, help=_ESTIMATOR[default is None])
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help=f"a published file or a whole checkpoint with MiDaS in it; default: the published in {WEIGHTS_FOLDER}, "
+        "or in the folders of ControlNet, ComfyUI or the depthmap script",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps; default %(default)s")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="default auto: float16 on CUDA, float32 elsewhere",
+    )
+
+
+def estimator_of(arguments: argparse.Namespace, *, cache: DepthCache | None = None) -> DepthEstimator:
+    """The estimator that the options of :func:`add_estimator` name. Raises: EstimatorError, DeviceError."""
+    from ..estimators.estimator import DepthEstimator
+
+    weights = _weights(arguments.weights, arguments.estimator)
+    return DepthEstimator(
+        arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision, cache=cache
+    )
+
+
 def add_adjustments(parser: argparse.ArgumentParser) -> None:
     """The options that become :class:`Adjustments`, one for each of its fields."""
     for entry in map(field_named, ADJUSTMENTS):
@@ -78,6 +112,11 @@ def add_adjustments(parser: argparse.ArgumentParser) -> None:
             add_number(parser, f"--{entry.name}", entry)
         else:
             parser.add_argument(f"--{entry.name}", action="store_true", help=entry.hint)
+
+
+def add_range(parser: argparse.ArgumentParser) -> None:
+    """The option that :func:`extent_of` reads."""
+    parser.add_argument("--range", metavar="LO:HI", help=field_named("range").hint)
 
 
 def add_number(parser: argparse.ArgumentParser, option: str, entry: Number) -> None:
@@ -91,25 +130,31 @@ def adjustments_of(arguments: argparse.Namespace) -> Adjustments:
     return Adjustments(**{name: getattr(arguments, name) for name in ADJUSTMENTS})
 
 
+def extent_of(arguments: argparse.Namespace, meaning: str = "nearness") -> Extent | None:
+    """The nearness that ``--range`` stands for, None without one. Raises: RequestError."""
+    extent = field_named("range").value_of(arguments.range)
+    if extent is not None and arguments.clip > 0.0:
+        raise RequestError("--range says what the map is scaled by, and --clip too. Leave one of them out.")
+    return None if extent is None else nearness_extent(extent, meaning)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Estimate all pictures and print where they went; returns 0, or 2 when some of them could not be done."""
+    from ..depth.depth_map import DepthMap
     from ..depth.io.files import check_target
-    from ..estimators.estimator import DepthEstimator
 
-    adjustments = adjustments_of(arguments)
+    adjustments, extent = adjustments_of(arguments), extent_of(arguments)
     targets = _targets(arguments)
     refuse_overwriting(targets.values(), targets)
     for target in targets.values():
         check_target(target, colormap=arguments.colormap)
-    weights = _weights(arguments.weights, arguments.estimator)
-    estimator = DepthEstimator(
-        arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision
-    )
+    estimator = estimator_of(arguments)
+    adjust = functools.partial(DepthMap.adjusted, adjustments=adjustments, extent=extent)
     _make_folders(targets.values())
     failures = done = 0
     with ProgressBar(quiet=arguments.quiet) as bar:
         for together in _chunks(list(targets.items()), TOGETHER):
-            for picture, error in _estimate(estimator, together, arguments, adjustments):
+            for picture, error in _estimate(estimator, together, arguments, adjust):
                 if error is not None and len(targets) == 1:
                     raise error
                 if error is not None:
@@ -126,7 +171,7 @@ def _estimate(
     estimator: DepthEstimator,
     together: Sequence[tuple[Path, Path]],
     arguments: argparse.Namespace,
-    adjustments: Adjustments,
+    adjust: Callable[[DepthMap], DepthMap],
 ) -> Iterator[tuple[Path, Depth2ImgError | None]]:
     """Read, estimate and save; each picture with what went wrong with it alone."""
     from ..depth.io.files import read_picture, save_depth_map
@@ -141,7 +186,7 @@ def _estimate(
     for path, target in together:
         if path not in pictures:
             continue
-        depth_map = depth_maps[path].adjusted(adjustments).resized(pictures[path].size)
+        depth_map = adjust(depth_maps[path]).resized(pictures[path].size)
         try:
             save_depth_map(depth_map, target, bits=arguments.bits, colormap=arguments.colormap)
         except Depth2ImgError as error:
@@ -212,14 +257,28 @@ def _identity(path: Path) -> tuple[int, int]:
 def _weights(named: Path | None, estimator: str) -> Path:
     if named is None and estimator == SMALL:
         return SMALL_CHECKPOINT
-    path = named or WEIGHTS_FOLDER / estimator_file(estimator).name
+    path = named or _published(estimator)
     if not path.is_file():
         raise EstimatorError(
-            f"There are no weights of {estimator} at {path}. Name a MiDaS .pt or a checkpoint with --weights, fetch "
+            f"There are no weights of {estimator} at {path}. Name their file or a checkpoint with --weights, fetch "
             f"them (python -m lib_depth2img install --estimator {estimator} --to {WEIGHTS_FOLDER}), or use --estimator "
             f"{SMALL}, which comes along."
         )
     return path
+
+
+def _published(estimator: str) -> Path:
+    """The published file, or what another program has of it; whether it is there is seen later."""
+    own = [WEIGHTS_FOLDER / name for name in estimator_file(estimator).names]
+    found = next((path for path in own if path.is_file()), None)
+    if found is not None:
+        return found
+    other = elsewhere.find(estimator, elsewhere.roots_of(Path.cwd()))
+    if other is None:
+        return own[0]
+    elsewhere.refuse_other(other, estimator)
+    say(f"The weights are those in {other}.", to=sys.stderr)
+    return other
 
 
 def _chunks(items: Sequence[tuple[Path, Path]], size: int) -> Iterator[list[tuple[Path, Path]]]:

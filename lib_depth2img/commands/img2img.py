@@ -20,7 +20,7 @@ from ..replacing import replacing
 from ..request.fields import Choice, Number, field_named
 from ..standalone.parameters import SIZE_STEP, Parameters
 from ..standalone.samplers import DEFAULT_SAMPLER, SAMPLERS
-from .depth import add_adjustments, add_number, adjustments_of, refuse_overwriting
+from .depth import add_adjustments, add_number, add_range, adjustments_of, extent_of, refuse_overwriting
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..depth.depth_map import DepthMap
     from ..standalone.loading import Model
 
-__all__ = ["add_parser", "write_picture"]
+__all__ = ["add_generation", "add_parser", "load", "parameters_of", "write_picture"]
 
 _CONTROL = ("strength", "start", "end", "mode", "region")
 
@@ -39,17 +39,29 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("picture", type=Path, metavar="PICTURE")
     parser.add_argument("--prompt", required=True)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.png")
+    _add_inputs(parser)
+    add_adjustments(parser)
+    add_range(parser)
+    add_generation(parser)
+    parser.add_argument("--batch-size", type=int, default=1)
+    _add_machine(parser)
+    parser.add_argument("--contact-sheet", action="store_true", help="strengths side by side, with and without depth")
+    parser.set_defaults(run=run)
+
+
+def add_generation(parser: argparse.ArgumentParser) -> None:
+    """The options of what is made of a picture and its depth."""
     parser.add_argument("--negative-prompt", default="")
     parser.add_argument("--checkpoint", type=Path, help="default: the small model that comes along")
     parser.add_argument(
         "--lora", type=_lora, action="append", default=[], metavar="FILE[:WEIGHT]", help="may be given several times"
     )
-    _add_inputs(parser)
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="white is painted anew, black stays")
+    parser.add_argument(
+        "--offload", action="store_true", help="of the parts of the model only one at a time on the GPU"
+    )
     _add_control(parser)
     _add_sampling(parser)
-    _add_machine(parser)
-    parser.add_argument("--contact-sheet", action="store_true", help="strengths side by side, with and without depth")
-    parser.set_defaults(run=run)
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +71,6 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--distance", dest="meaning", action="store_const", const="distance", help="short for --meaning distance"
     )
-    parser.add_argument("--mask", type=Path, metavar="FILE", help="white is painted anew, black stays")
-    add_adjustments(parser)
 
 
 def _add_control(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +90,6 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", choices=tuple(SAMPLERS), default=DEFAULT_SAMPLER, help="default %(default)s")
     parser.add_argument("--cfg-scale", type=float, default=None, help="default: 7, and 3 for the small checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s; -1: a random one, which is printed")
-    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--width", type=int, help="default: the checkpoint's own size, in the picture's shape")
     parser.add_argument("--height", type=int)
     parser.add_argument("--from-noise", action="store_true", help="take nothing from the picture but its depth")
@@ -93,9 +102,6 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16", "float16"),
         default="float32",
         help="half precision takes half the memory; float16 is for GPUs; default %(default)s",
-    )
-    parser.add_argument(
-        "--offload", action="store_true", help="of the parts of the model only one at a time on the GPU"
     )
 
 
@@ -120,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     count = 1 if arguments.contact_sheet else min(arguments.batch_size, 64)  # more is refused by Parameters, later
     refuse_overwriting(_paths(arguments.output, count), [path for path in given if path is not None])
     picture = read_picture(arguments.picture)
-    adjustments = adjustments_of(arguments)
+    adjustments, extent = adjustments_of(arguments), extent_of(arguments, arguments.meaning)
     depth_map = None
     if arguments.depth_map is not None:
         depth_map = read_depth_map(arguments.depth_map, meaning=arguments.meaning)
@@ -128,13 +134,15 @@ def run(arguments: argparse.Namespace) -> int:
     mask = None if arguments.mask is None else read_mask(arguments.mask, picture.size)
     region = None if arguments.depth_region is None else read_mask(arguments.depth_region, picture.size)
     control = Control(arguments.depth_strength, arguments.depth_start, arguments.depth_end, arguments.depth_mode)
-    model = _load(arguments)
-    parameters = _parameters(arguments, picture, model)
+    model = load(arguments)
+    parameters = parameters_of(arguments, picture, model)
     if region is not None:
         control = dataclasses.replace(control, region=pictures.region(region, picture, parameters.size))
     if depth_map is None:
         depth_map = estimate_depth(model, picture)
-    make = functools.partial(generate, mask=mask, adjustments=adjustments, control=control)
+    if extent is not None and depth_map.lies_outside(extent):
+        say("The whole depth map lies outside of --range, so there is no depth in it.", to=sys.stderr)
+    make = functools.partial(generate, mask=mask, adjustments=adjustments, control=control, extent=extent)
     if arguments.contact_sheet:
         return _write_sheet(arguments, model, picture, depth_map, parameters, make)
     with ProgressBar() as bar:
@@ -153,7 +161,13 @@ def _tell_of_shapes(depth_map: tuple[int, int], picture: tuple[int, int]) -> Non
         say(text, to=sys.stderr)
 
 
-def _load(arguments: argparse.Namespace) -> Model:
+def load(arguments: argparse.Namespace) -> Model:
+    """The model that the options name.
+
+    Raises:
+        CheckpointError: a file that is not there, or no depth model.
+        DeviceError: no such device or precision.
+    """
     from ..checkpoint.small_model import SMALL_CHECKPOINT
     from ..devices import checked_device, checked_precision
     from ..standalone.loading import load_model
@@ -177,7 +191,8 @@ def _load(arguments: argparse.Namespace) -> Model:
     )
 
 
-def _parameters(arguments: argparse.Namespace, picture: Image.Image, model: Model) -> Parameters:
+def parameters_of(arguments: argparse.Namespace, picture: Image.Image, model: Model) -> Parameters:
+    """What the options ask for, for a picture of that size. Raises: RequestError."""
     from ..standalone.pictures import default_size
 
     width, height = default_size(picture, short_side=8 * model.image_size, step=SIZE_STEP)
@@ -224,8 +239,10 @@ def _paths(output: Path, count: int) -> list[Path]:
     return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, count + 1)]
 
 
-def write_picture(image: Image.Image, path: Path) -> None:
+def write_picture(image: Image.Image, path: Path, *, told: bool = True) -> None:
     """Write the picture by the path's suffix, beside it first, so that no half-written one ever stands there.
+
+    ``told``: print the path.
 
     Raises:
         RequestError: a suffix that pictures are not written as.
@@ -238,7 +255,8 @@ def write_picture(image: Image.Image, path: Path) -> None:
             image.save(part, format=kind)
     except OSError as error:
         raise PictureError(f"{path} cannot be written: {error.strerror or error}.") from error
-    print(path)
+    if told:
+        print(path)
 
 
 def _picture_format(path: Path) -> str:

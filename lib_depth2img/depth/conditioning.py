@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..errors import RequestError
 from .depth_map import DepthMap
+from .extent import Extent, checked_extent
 from .geometry import LATENT_FACTOR, Placement, sample
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ def conditioning(
     placements: Placement | Sequence[Placement],
     *,
     batch_size: int | None = None,
+    extent: Extent | None = None,
 ) -> torch.Tensor:
     """The depth conditioning of a batch: (B, 1, H/8, W/8) float32 on the CPU, in [-1, 1], near = high.
 
@@ -33,11 +36,15 @@ def conditioning(
     and gives NaN on flat depth (processing.py:304-321). The training code takes them per picture, as here, and adds
     0.001 to the difference, which gives -1 on flat depth (ldm ddpm.py:1711-1723).
 
+    ``extent``: (lowest, highest) in the maps' own unit, in the place of each one's minimum and maximum: what is the
+    same in two frames of a sequence is the same in their channels then. What lies beyond is -1 or 1.
+
     Raises:
         RequestError: numbers of maps, placements and batch that do not fit, canvases that differ or are no
-        multiples of 8.
+        multiples of 8, an extent that does not rise.
     """
-    return _sampled(_channel, depth_maps, placements, batch_size)
+    one = _channel if extent is None else functools.partial(_channel, extent=checked_extent("extent", extent))
+    return _sampled(one, depth_maps, placements, batch_size)
 
 
 def region_share(
@@ -81,11 +88,15 @@ def _sampled(
     return stacked if count == batch else stacked.repeat(batch, 1, 1, 1)
 
 
-def _channel(depth_map: DepthMap, placement: Placement, size: tuple[int, int]) -> np.ndarray:
+def _channel(
+    depth_map: DepthMap, placement: Placement, size: tuple[int, int], extent: Extent | None = None
+) -> np.ndarray:
     depth = sample(depth_map, placement, size).astype(np.float64)
-    lowest, highest = depth.min(), depth.max()
+    lowest, highest = extent or (depth.min(), depth.max())
     if lowest == highest:
         return np.full(depth.shape, -1.0, dtype=np.float32)
+    if extent is not None:
+        depth = depth.clip(lowest, highest)
     scaled: np.ndarray = (2.0 * ((depth - lowest) / (highest - lowest)) - 1.0).astype(np.float32)
     return scaled
 

@@ -82,14 +82,16 @@ class Control:
     def answer(self, asked: Callable[[Tensor], Tensor], channel: Tensor, rows: Rows, progress: float) -> Tensor:
         """What the UNet is taken to say in one pass: (N, C, h, w) as ``asked`` gives it.
 
-        ``asked``: what the UNet says with a depth channel (N, 1, h, w). ``channel``: the generation's own.
-        ``progress``: the share of the steps that is done, in [0, 1). Asks twice only where depth counts in part.
+        ``asked``: what the UNet says with a depth channel (N, 1, h, w). ``channel``: the generation's own, for some
+        steps of some samplers of another size than the region, which is resized to it. ``progress``: the share of the
+        steps that is done, in [0, 1). Asks twice only where depth counts in part.
         """
         import torch
 
         if self.is_identity:
             return asked(channel)
-        share = self._share(rows, progress)  # looked at on the CPU: a GPU would have to be waited for at each step
+        # Looked at on the CPU: a GPU would have to be waited for at each step.
+        share = self._share(rows, progress, channel.shape[2:])
         flat = torch.full_like(channel, FLAT)
         # Where depth counts fully or not at all over the whole of a row, the row is asked with the one or the other.
         whole = (share == share[:, :, :1, :1]).all() and ((share == 0) | (share == 1)).all()
@@ -98,7 +100,7 @@ class Control:
         without = asked(flat)
         return without + share.to(without.device, without.dtype) * (asked(channel) - without)
 
-    def _share(self, rows: Rows, progress: float) -> Tensor:
+    def _share(self, rows: Rows, progress: float, size: Sequence[int]) -> Tensor:
         """s of every row and pixel: (N, 1, h, w), or (N, 1, 1, 1) without a region; float32 on the CPU."""
         import torch
 
@@ -110,4 +112,7 @@ class Control:
         share = share.reshape(-1, 1, 1, 1)
         if self.region is None:
             return share
-        return share * (self.region if len(self.region) == 1 else self.region[list(rows.picture)])
+        region = self.region if len(self.region) == 1 else self.region[list(rows.picture)]
+        if region.shape[2:] != size:
+            region = torch.nn.functional.interpolate(region, tuple(size), mode="area")
+        return share * region

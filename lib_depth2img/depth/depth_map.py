@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .adjust import Adjustments
+    from .extent import Extent
 
 __all__ = ["DepthMap", "Meaning"]
 
@@ -125,8 +126,23 @@ class DepthMap:
         scaled = (self.values.astype(np.float64) - lowest) / (highest - lowest)
         return _frozen(scaled.astype(np.float32), unit=True, holes=self.holes)
 
-    def adjusted(self, adjustments: Adjustments) -> DepthMap:
-        """The map with ``adjustments`` made, a unit map; this very map when there is nothing to adjust."""
+    def within(self, extent: Extent) -> DepthMap:
+        """A unit map: 0 at the lower end of ``extent``, in this map's unit, and below; 1 at its upper end and above."""
+        lowest, highest = extent
+        scaled = (self.values.astype(np.float64) - lowest) / (highest - lowest)
+        return _frozen(scaled.clip(0.0, 1.0).astype(np.float32), unit=True, holes=self.holes)
+
+    def lies_outside(self, extent: Extent) -> bool:
+        """Whether no pixel lies within ``extent``, so that :meth:`within` gives a flat map."""
+        return self.extent[1] <= extent[0] or self.extent[0] >= extent[1]
+
+    def adjusted(self, adjustments: Adjustments, *, extent: Extent | None = None) -> DepthMap:
+        """The map with ``adjustments`` made, a unit map; this very map when there is nothing to adjust.
+
+        ``extent``: scale by this one, as :meth:`within`, and not by the map's own; ``clip`` is not looked at then.
+        """
+        if extent is not None:
+            return DepthMap(adjustments.apply(self.within(extent).values), unit=True, holes=self.holes)
         if adjustments.is_identity:
             return self
         values = adjustments.apply(self.without_extremes(adjustments.clip).scaled().values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 from ..depth.adjust import RANGES, Adjustments, Range
 from ..depth.control import CONTROL_RANGES, MODES
+from ..depth.extent import Extent, checked_extent
 from ..errors import RequestError
 from .user_image import UserImage, shortened
 
@@ -23,6 +25,7 @@ __all__ = [
     "Choice",
     "Field",
     "Flag",
+    "Interval",
     "Number",
     "Picture",
     "field_named",
@@ -69,6 +72,14 @@ class Field(ABC):
     def panel_default(self) -> Any:
         """The value the panel shows at first."""
         return self.default if self.in_tabs is None else self.in_tabs
+
+    def value_of(self, shown: Any) -> Any:
+        """The value behind what the panel's widget shows; what makes no sense comes back as it is, to be checked."""
+        return shown
+
+    def shown(self, value: Any) -> Any:
+        """What the panel's widget shows for a value; :meth:`value_of` reads it back."""
+        return value
 
     def refusal(self, value: Any) -> RequestError:
         """The error for a value that is not allowed."""
@@ -156,12 +167,41 @@ class Choice(Field):
         """The label of a value of ``values``."""
         return dict(self.choices())[value]
 
+    def shown(self, value: Any) -> str:
+        return self.label_of(value)
+
     def value_of(self, shown: Any) -> Any:
-        """The value behind a label; whatever is no label comes back as it is, to be checked later."""
         for value, label in self.choices():
             if shown == label:
                 return value
         return shown
+
+
+@dataclass(frozen=True)
+class Interval(Field):
+    """Two numbers, the lower one first, or None. As a text "0.5 to 20"; also "0.5:20", "[0.5, 20]", "" for None."""
+
+    @property
+    def allowed(self) -> str:
+        return "two numbers, the lower one first"
+
+    def check(self, value: Any) -> Extent | None:
+        return None if value is None else checked_extent(self.name, value)
+
+    def parse(self, text: str) -> Extent:
+        try:
+            lowest, highest = map(float, re.split("to|[:,]", text.strip(" []()")))
+        except ValueError as error:
+            raise self.refusal(text) from error
+        return checked_extent(self.name, (lowest, highest))
+
+    def value_of(self, shown: Any) -> Any:
+        if not isinstance(shown, str):
+            return shown
+        return self.parse(shown) if shown.strip() else None
+
+    def shown(self, value: Any) -> str | None:
+        return None if value is None else text_of(value)
 
 
 @dataclass(frozen=True)
@@ -308,6 +348,14 @@ FIELDS: tuple[Field, ...] = (
         "Depth2Img outside mask",
         axis=True,
     ),
+    Interval(
+        "range",
+        "Range",
+        None,
+        "From which to which number of the map depth reaches, such as 0.5 to 20, the same for every picture; metres "
+        "for maps of distances in metres, 0 to 1 for PNG. Empty: each picture's own lowest and highest.",
+        "Depth2Img range",
+    ),
 )
 """In the dataclass's order, which is also that of positional API arguments."""
 
@@ -336,4 +384,6 @@ def refuse_unknown(names: Iterable[Any]) -> None:
 
 def text_of(value: Any) -> str:
     """A field's value as an infotext has it; :meth:`Field.parse` reads it back."""
+    if isinstance(value, tuple):
+        return " to ".join(map(text_of, value))
     return f"{value:.10g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .fields import FIELDS, Choice
+from .fields import FIELDS
 
 __all__ = ["BATCH_ORDER", "MISSING", "PANEL_ORDER", "BatchOptions", "panel_values", "script_values"]
 
@@ -22,14 +22,14 @@ MISSING = ("Estimate it", "Refuse the batch")
 
 
 def panel_values(values: Sequence[Any]) -> dict[str, Any]:
-    """Values in ``PANEL_ORDER`` by the names of the fields; labels become values. More values are not looked at.
+    """Values in ``PANEL_ORDER`` by the names of the fields; what is shown becomes values. More are not looked at.
 
     An upload stays in the panel when the source changes, so what lies in the box of another source is passed over: the
     box of the depth map gives bytes, and so cannot be taken for the text of an API client's picture.
     """
     named = dict(zip(PANEL_ORDER, values, strict=False))
     for entry in FIELDS:
-        if isinstance(entry, Choice) and entry.name in named:
+        if entry.name in named:
             named[entry.name] = entry.value_of(named[entry.name])
     picture = named.pop("picture", None)
     if named.get("source") == "image" and (picture is not None or isinstance(named["image"], bytes)):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..depth.adjust import ADJUSTMENTS, Adjustments
 from ..depth.control import Control
+from ..depth.extent import Extent, nearness_extent
 from ..errors import RequestError
 from .fields import FIELDS, field_named, refuse_unknown, source_label
 from .user_image import ImageDecoder, UserImage, decode_image, shortened
@@ -25,7 +26,7 @@ class Depth2ImgRequest:
 
     Raises:
         RequestError: a value of the wrong type or out of range, ``far`` not below ``near``, ``start`` above ``end``, a
-            source without its image, or an image that the source does not use.
+            source without its image, or an image that the source does not use, ``range`` beside ``clip``.
     """
 
     enabled: bool = True
@@ -49,6 +50,7 @@ class Depth2ImgRequest:
     mode: str = "balanced"
     region: UserImage | None = None
     outside_mask: bool = False
+    range: Extent | None = None
 
     def __post_init__(self) -> None:
         for entry in FIELDS:
@@ -71,11 +73,26 @@ class Depth2ImgRequest:
                 "elsewhere.",
             )
         _refuse_unused(self.image, self.source)
+        if self.range is not None:
+            self._check_range(self.range)
         if self.meaning != "nearness" and self.source != "depth_map":
             raise RequestError(
                 f"meaning: got {self.meaning}, but source is {self.source}, whose depth is estimated. Leave meaning "
                 "out, or set source to depth_map."
             )
+
+    def _check_range(self, extent: Extent) -> None:
+        nearness_extent(extent, self.meaning)
+        if self.clip > 0.0:
+            raise RequestError(
+                f"clip: got {self.clip:g}, but range says what the map is scaled by. Leave one of them out.",
+                in_panel="Range says what the depth map is scaled by: set Cut off to 0, or leave Range empty.",
+            )
+
+    @property
+    def extent(self) -> Extent | None:
+        """The range as nearness, as the depth library takes it; None for each picture's own."""
+        return None if self.range is None else nearness_extent(self.range, self.meaning)
 
     @property
     def adjustments(self) -> Adjustments:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..depth.adjust import Adjustments
 from ..depth.conditioning import conditioning
 from ..depth.control import Control
+from ..depth.extent import UNIT, Extent
 from ..devices import out_of_memory_as, without_autocast
 from ..errors import CheckpointError, RequestError
 from ..progress import Listener
@@ -43,7 +44,7 @@ def estimate_depth(model: Model, picture: Image.Image) -> DepthMap:
     return depth_map
 
 
-def generate(
+def generate(  # noqa: PLR0913 - what one generation can be told
     model: Model,
     picture: Image.Image,
     depth_map: DepthMap,
@@ -52,13 +53,14 @@ def generate(
     mask: Image.Image | None = None,
     adjustments: Adjustments | None = None,
     control: Control | None = None,
+    extent: Extent | None = None,
     progress: Listener | None = None,
 ) -> list[Image.Image]:
     """``parameters.batch_size`` pictures of ``parameters.size``; number i of them is that of the seed plus i alone.
 
     ``mask``: white is painted anew, black stays as it is in the picture; of any size. ``depth_map``: over the whole
     of ``picture``. ``control``: how much depth counts, by default everywhere and once. Its region: as
-    ``pictures.region`` makes it.
+    ``pictures.region`` makes it. ``extent``: of the map's nearness, to scale by; by default its own lowest and highest.
 
     Raises:
         RequestError: not enough memory for the size and batch.
@@ -66,10 +68,10 @@ def generate(
     """
     import torch
 
-    if adjustments is not None and not adjustments.is_identity:
-        depth_map = depth_map.adjusted(adjustments)
+    depth_map = depth_map.adjusted(adjustments or Adjustments(), extent=extent)
     init = pictures.crop_and_resize(picture, parameters.size)
-    depth = conditioning(depth_map, pictures.placement(picture, parameters.size)).to(model.device)
+    lies = pictures.placement(picture, parameters.size)
+    depth = conditioning(depth_map, lies, extent=None if extent is None else UNIT).to(model.device)
     with (
         out_of_memory_as(functools.partial(_too_large, parameters)),
         torch.inference_mode(),

@@ -70,6 +70,7 @@ class DepthRequest(BaseModel):
     blur: float = _of_table("blur")
     invert: bool = _of_table("invert")
     clip: float = _of_table("clip")
+    range: list[float] | None = _of_table("range")
 
     class Config:
         extra = "allow"  # an unknown field is refused with the sentence that img2img would give
@@ -125,7 +126,7 @@ def depth(body: DepthRequest) -> DepthResponse:
         ]
         pictures = [request.image.content for request in requests if request.image is not None]
         maps = [
-            _encoded(depth_map.adjusted(request.adjustments), picture.size, body.format)
+            _encoded(depth_map.adjusted(request.adjustments, extent=request.extent), picture.size, body.format)
             for depth_map, picture, request in zip(
                 services.estimate_all(pictures, fields["estimator"]), pictures, requests, strict=True
             )

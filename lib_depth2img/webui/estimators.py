@@ -16,7 +16,7 @@ from ..estimators.estimator import DepthEstimator
 from ..estimators.network import BorrowedNetwork
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from . import settings
-from .depth_stage import HostDepthStage, missing_weights, nothing_inside, weights_file
+from .depth_stage import HostDepthStage, missing_weights, nothing_inside, verified_weights, weights_file
 from .hosts import Point, host
 from .ui.services import EstimatorStatus
 
@@ -100,10 +100,7 @@ class Estimators:
         return self._kept(DEFAULT_PRESET, DEFAULT_PRESET, weights)
 
     def _preset(self, name: str) -> DepthEstimator:
-        weights = weights_file(name)
-        if weights is None:
-            raise missing_weights(name)
-        return self._kept(name, name, weights)
+        return self._kept(name, name, verified_weights(name))
 
     def _kept(self, name: str, preset: str, weights: Path) -> DepthEstimator:
         """The estimator called ``name``, loaded anew when its file or the settings are others than the last time."""

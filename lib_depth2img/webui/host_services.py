@@ -108,7 +108,8 @@ def _download(file: catalog.CatalogFile) -> Download:
         name=file.name,
         title=title,
         nbytes=file.about_bytes,
-        licence=file.licence.name,
+        licence=str(file.licence),
+        remark=file.remark,
         licence_url=file.licence.url,
         installed=installed,
     )

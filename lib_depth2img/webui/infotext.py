@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import RequestError
-from ..request.fields import FIELDS, Choice, Field, text_of
+from ..request.fields import FIELDS, Field, text_of
 from ..request.request import Depth2ImgRequest
 
 __all__ = ["DIGEST_KEYS", "KEYS", "describe", "forget", "paste_functions", "read", "write"]
@@ -82,11 +82,10 @@ def paste_functions(widgets: Mapping[str, Any], note: Any) -> list[tuple[Any, Ca
 
 
 def _shown(entry: Field) -> Callable[[Mapping[str, Any]], Any]:
-    """What the panel shows for the field: a label for a choice that has labels."""
+    """What the panel shows for the field."""
 
     def function(parameters: Mapping[str, Any]) -> Any:
-        value = read(entry, parameters)
-        return entry.label_of(value) if isinstance(entry, Choice) else value
+        return entry.shown(read(entry, parameters))
 
     return function
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib_depth2img import DepthMap, conditioning, place
+from lib_depth2img import Adjustments, DepthMap, conditioning, place
 from lib_depth2img.errors import RequestError
 
 
@@ -141,3 +141,60 @@ def test_several_threads_get_the_same() -> None:
         thread.join()
     assert len(results) == 8
     assert all(torch.equal(result, expected) for result in results)
+
+
+# --- one range for a sequence ----------------------------------------------------------------------------------------
+
+
+def metres(near: float) -> DepthMap:
+    """A still room from 2 to 20 m, as a float map of distances, with something that stands ``near`` in one corner."""
+    distance = np.linspace(20, 2, 64 * 96, dtype=np.float32).reshape(64, 96)
+    distance[:8, :8] = near
+    return DepthMap.from_array(distance, meaning="distance")
+
+
+def test_with_one_range_what_stands_still_is_the_same_in_every_frame():
+    placement = place((96, 64), (384, 256))
+    frames = [metres(near) for near in (20.0, 1.0, 0.3)]
+    own = [conditioning(frame, placement) for frame in frames]
+    one = [conditioning(frame, placement, extent=(1 / 20, 1 / 0.25)) for frame in frames]
+    still = slice(8, None)  # cells that no sample of the corner reaches
+    assert not torch.equal(own[0][..., still], own[1][..., still])
+    assert torch.equal(one[0][..., still], one[1][..., still])
+    assert torch.equal(one[0][..., still], one[2][..., still])
+    assert one[0][..., 0, 0] < one[1][..., 0, 0] < one[2][..., 0, 0]
+
+
+def test_the_range_of_the_picture_is_the_default():
+    depth = DepthMap.from_array(smooth(3, 24, 40))
+    placement = place((40, 24), (320, 192))  # a cell for each sample, so that nothing overshoots
+    assert torch.equal(conditioning(depth, placement), conditioning(depth, placement, extent=depth.extent))
+
+
+def test_what_lies_beyond_the_range_ends_at_it():
+    depth = DepthMap.from_array(np.linspace(0, 10, 64, dtype=np.float32).reshape(8, 8))
+    channel = conditioning(depth, place((8, 8), (64, 64)), extent=(4.0, 6.0))
+    assert channel.min() == -1
+    assert channel.max() == 1
+    assert torch.isclose(channel[0, 0, 4, 0], torch.tensor(2 * (32 / 63 * 10 - 4) / 2 - 1))
+
+
+def test_a_flat_map_has_its_place_within_the_range():
+    flat = DepthMap.from_array(np.full((8, 8), 3.0, np.float32))
+    assert (conditioning(flat, place((8, 8), (64, 64)), extent=(2.0, 6.0)) == -0.5).all()
+
+
+@pytest.mark.parametrize("extent", [(1.0, 1.0), (2.0, 1.0), (0.0, float("inf")), (0.0,)])
+def test_a_range_that_does_not_rise_is_refused(extent):
+    with pytest.raises(RequestError, match="expected two numbers, the lower one first"):
+        conditioning(DepthMap.from_array(np.eye(8, dtype=np.float32)), place((8, 8), (64, 64)), extent=extent)
+
+
+def test_adjustments_begin_from_the_range():
+    depth = DepthMap.from_array(np.linspace(0, 10, 64, dtype=np.float32).reshape(8, 8))
+    adjusted = depth.adjusted(Adjustments(invert=True), extent=(0.0, 20.0))
+    np.testing.assert_allclose(adjusted.values, 1 - depth.values / 20, atol=1e-6)
+    assert adjusted.unit
+    assert not depth.lies_outside((9.0, 20.0))
+    assert depth.lies_outside((10.0, 20.0))
+    assert depth.lies_outside((-5.0, 0.0))

@@ -116,6 +116,13 @@ def test_a_region_counts_for_its_own_picture():
     torch.testing.assert_close(answered(Control(region=one))[0], expected(one))
 
 
+def test_a_region_follows_a_step_at_another_size():
+    """Half the latent, as some samplers look at it: each of its pixels has the mean of four."""
+    region = torch.rand(1, 1, 6, 10, generator=torch.Generator().manual_seed(2))
+    half = region.reshape(1, 1, 3, 2, 5, 2).mean((3, 5))
+    torch.testing.assert_close(answered(Control(region=region))[0], expected(half))
+
+
 def test_a_white_region_costs_nothing():
     found, passes = answered(Control(region=torch.ones(1, 1, 3, 5)))
     assert passes == 1

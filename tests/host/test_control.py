@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.host.conftest import RESIZING, channel, depth_map, infotexts, left_right, picture_of
+from tests.host.conftest import NO_MIDAS, PLAIN, channel, depth_map, infotexts, left_right, picture_of
 from tests.host.server import WebUI, encode
 
 pytestmark = pytest.mark.usefixtures("webui")
@@ -43,8 +43,6 @@ def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> Non
     assert len(samplers) > 15
     small = {"width": 64, "height": 64}
     for name in samplers:
-        if RESIZING.search(name):
-            continue
         small["sampler_name"] = name
         plain, calls = made(webui, photograph, {}, **small)
         whole, calls_whole = made(webui, photograph, {"strength": 1.0, "start": 0.0, "end": 1.0}, **small)
@@ -95,6 +93,22 @@ def test_with_settings_of_v1101(webui: WebUI, photograph: Image.Image, settings:
     assert not equal(deep, made(webui, photograph, {}, override_settings=settings)[0])
     _, calls_half = made(webui, photograph, {"strength": 0.5}, override_settings=settings)
     assert calls_half == 2 * calls
+
+
+@pytest.mark.parametrize(("refiner", "factor"), [(NO_MIDAS, 2.0), (PLAIN, 1.5)], ids=["depth", "no depth"])
+def test_a_refiner(webui: WebUI, photograph: Image.Image, refiner: str, factor: float) -> None:
+    """It takes over at half of the steps; one that takes no depth is asked once."""
+    taking_over = {"refiner_checkpoint": refiner, "refiner_switch_at": 0.5, "steps": 4, "sampler_name": "Euler"}
+    alone, _ = made(webui, photograph, {}, steps=4, sampler_name="Euler")
+    plain, calls = made(webui, photograph, {}, **taking_over)
+    half, calls_half = made(webui, photograph, {"strength": 0.5}, **taking_over)
+    late, _ = made(webui, photograph, {"start": 0.5}, **taking_over)
+    flat, _ = made(webui, photograph, {"strength": 0.0}, **taking_over)
+    assert refiner != PLAIN or not equal(plain, alone)
+    assert calls_half == factor * calls
+    assert not equal(half, plain)
+    assert not equal(half, flat)
+    assert equal(late, flat) == (refiner == PLAIN), "from half of the steps on only a depth model sees it"
 
 
 def test_rows_are_told_apart_however_they_are_asked(webui: WebUI, photograph: Image.Image) -> None:

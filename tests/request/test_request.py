@@ -21,7 +21,7 @@ from lib_depth2img.depth.control import CONTROL_RANGES, Control
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import Depth2ImgError, RequestError
 from lib_depth2img.estimators.presets import PRESETS
-from lib_depth2img.request.fields import FIELDS, Choice, Field, Flag, Number, Picture, field_named
+from lib_depth2img.request.fields import FIELDS, Choice, Field, Flag, Interval, Number, Picture, field_named
 from lib_depth2img.request.panel import PANEL_ORDER, panel_values, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
 from tests.uploads import b64, png16, png_of
@@ -70,6 +70,7 @@ def test_the_fields_are_those_promised_to_api_clients():
         "mode": "balanced",
         "region": None,
         "outside_mask": False,
+        "range": None,
     }
 
 
@@ -301,6 +302,7 @@ def test_positional_arguments_are_in_the_panels_order():
         "prompt",
         None,
         True,
+        None,
     ]
     request = Depth2ImgRequest.from_mapping(script_values(args))
     assert dataclasses.asdict(request.replace(source="init_image", image=None, meaning="nearness")) == {
@@ -310,6 +312,8 @@ def test_positional_arguments_are_in_the_panels_order():
         "meaning": "nearness",
     }
     assert (request.source, request.meaning) == ("depth_map", "distance")
+    args[PANEL_ORDER.index("clip")], args[PANEL_ORDER.index("range")] = 0.0, [0.5, 20]
+    assert Depth2ImgRequest.from_mapping(script_values(args)).range == (0.5, 20.0)
     assert request.image.sha256 == hashlib.sha256(png16()).hexdigest()
 
 
@@ -428,7 +432,7 @@ def test_texts_that_make_no_sense_are_refused(name, text):
 def test_the_root_of_the_field_tree_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         Field("x", "X", None, "")
-    assert {type(entry) for entry in FIELDS} == {Flag, Number, Choice, Picture}
+    assert {type(entry) for entry in FIELDS} == {Flag, Number, Choice, Picture, Interval}
 
 
 def test_importing_the_request_stays_cheap():
@@ -476,3 +480,39 @@ def test_the_control_of_a_request():
     request = Depth2ImgRequest(strength=0.5, start=0.1, end=0.7, mode="depth")
     assert request.control(None) == Control(0.5, 0.1, 0.7, "depth")
     assert DEFAULTS.control(None).is_identity
+
+
+# --- the range -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shown", ["0.5 to 20", "0.5:20", "[0.5, 20]", " 0.5,2e1 "])
+def test_a_range_is_understood_as_people_write_it(shown):
+    assert panel_values(shown_values(range=shown))["range"] == (0.5, 20.0)
+
+
+@pytest.mark.parametrize("shown", ["", "  ", None])
+def test_an_empty_range_is_each_pictures_own(shown):
+    assert Depth2ImgRequest.from_mapping(panel_values(shown_values(range=shown))).extent is None
+
+
+def test_a_range_of_distances_is_one_of_nearness():
+    image = b64(png16())
+    asked = {"source": "depth_map", "image": image, "range": [0.5, 20]}
+    assert Depth2ImgRequest.from_mapping(asked).extent == (0.5, 20.0)
+    assert Depth2ImgRequest.from_mapping(asked | {"meaning": "distance"}).extent == (1 / 20, 1 / 0.5)
+    with pytest.raises(RequestError, match="range: got 0 to 20, expected distances above 0"):
+        Depth2ImgRequest.from_mapping(asked | {"meaning": "distance", "range": [0, 20]})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[20, 0.5], [1, 1], [1], [1, 2, 3], 5, "near", [0, float("inf")], [float("nan"), 1], [True, 2], {}, ["0", "1"]],
+)
+def test_a_range_that_is_none_is_refused(value):
+    with pytest.raises(RequestError, match=r"^range: got .*, expected two numbers, the lower one first\.$"):
+        Depth2ImgRequest.from_mapping({"range": value})
+
+
+def test_range_and_clip_are_not_both_taken():
+    with pytest.raises(RequestError, match=r"^clip: got 0\.1, but range says"):
+        Depth2ImgRequest(range=(0, 1), clip=0.1)

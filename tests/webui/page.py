@@ -182,4 +182,4 @@ def _img2img(services: StubServices) -> tuple[Panel, gr.Button, gr.Textbox]:
     return build_panel(services, init_images=pictures), generate, answer
 
 
-assert len(PANEL_ORDER) == 22
+assert len(PANEL_ORDER) == 23

@@ -99,6 +99,8 @@ def test_the_hosts_parser_accepts_every_key():
 requests = st.builds(
     Depth2ImgRequest,
     enabled=st.booleans(),
+    range=st.none()
+    | st.tuples(st.floats(-9.0, 0.5), st.floats(0.51, 1e4)).map(lambda pair: tuple(round(each, 3) for each in pair)),
     estimator=st.sampled_from(field_named("estimator").values),
     far=st.floats(0.0, 0.5).map(lambda value: round(value, 3)),
     near=st.floats(0.51, 1.0).map(lambda value: round(value, 3)),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...depth.conditioning import conditioning, region_share
 from ...depth.control import Control
+from ...depth.extent import UNIT
 from ...depth.geometry import LATENT_FACTOR, ResizeMode, place
 from ...depth.sizes import same_shape
 from ...errors import Depth2ImgError
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .tiles import Tile
 
 __all__ = ["Cover", "Generation", "bind", "current", "hook", "refuse", "unbind"]
+
+OUTSIDE = "Depth2Img: the whole depth map lies outside of the range, so there is no depth in it."
 
 _ATTRIBUTE = "_depth2img_generation"
 _BOUND = ("init", "img2img_image_conditioning")
@@ -91,12 +94,19 @@ class Generation:
             self._placement(picture.size, (width, height), box, tile_of(init_image))
             for picture, init_image in zip(pictures, self.p.init_images, strict=True)
         ]
-        self.depth_maps = [depth_map.adjusted(self.request.adjustments) for depth_map in self._maps(pictures)]
+        self.depth_maps = [self._adjusted(depth_map) for depth_map in self._maps(pictures)]
         self.covers = [
             Cover(picture.size, box) if cropped else Cover(placement.picture_size)
             for picture, placement in zip(whole, placements, strict=True)
         ]
-        return conditioning(self.depth_maps, placements, batch_size=latent_image.shape[0])
+        extent = None if self.request.extent is None else UNIT
+        return conditioning(self.depth_maps, placements, batch_size=latent_image.shape[0], extent=extent)
+
+    def _adjusted(self, depth_map: DepthMap) -> DepthMap:
+        extent = self.request.extent
+        if extent is not None and depth_map.lies_outside(extent):
+            self.p.comment(OUTSIDE)
+        return depth_map.adjusted(self.request.adjustments, extent=extent)
 
     def _region(self, latent_image: Tensor) -> Tensor | None:
         """Where depth counts, (B or 1, 1, h, w) on the CPU; None for everywhere."""

@@ -33,6 +33,8 @@ class Point(Enum):
     """The class of the depth stage that a checkpoint is built with."""
     CHECKPOINT_YAML = auto()
     """From (state dict, checkpoint info) to the yaml that a checkpoint is built by."""
+    CHECKPOINT_TENSORS = auto()
+    """From the state dict of the selected checkpoint to the one it is built from, in a host that asks for no yaml."""
     UNLOAD = auto()
     """Called when the checkpoint leaves the memory."""
     TXT2IMG_INIT = auto()

@@ -122,4 +122,7 @@ def _offer(download: Download) -> str:
 
 
 def _licence(download: Download | None) -> str:
-    return "" if download is None else markup.licence_line(download.licence, download.licence_url)
+    if download is None:
+        return ""
+    remark = markup.note_line(download.remark) if download.remark else ""
+    return markup.licence_line(download.licence, download.licence_url) + remark

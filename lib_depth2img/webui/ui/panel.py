@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ...depth.io.pictures import picture_suffixes
-from ...request.fields import Choice, Flag, Number, field_named
+from ...request.fields import Choice, Flag, Interval, Number, field_named
 from ...request.panel import BATCH_ORDER, MISSING, PANEL_ORDER
 from ...request.user_image import digest_of
 from . import editor as editor_ui
@@ -94,6 +94,8 @@ def _bare_widget(name: str, settings: dict[str, Any]) -> Component:
         return gr.Checkbox(**settings)
     if isinstance(entry, Number):
         return gr.Slider(minimum=entry.low, maximum=entry.high, step=entry.step, **settings)
+    if isinstance(entry, Interval):
+        return gr.Textbox(placeholder="Each picture's own, or such as 0.5 to 20", **settings)
     if isinstance(entry, Choice):
         # Labels are the values here: the host's ui-config.json knows no others (modules/ui_loadsave.py:10-11).
         return gr.Radio(choices=entry.labels, **settings | {"value": entry.label_of(settings["value"])})
@@ -143,7 +145,7 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
 
 def _slider_rows() -> dict[str, Component]:
     widgets: dict[str, Component] = {}
-    for row in (("far", "near"), ("gamma", "blur"), ("clip",)):
+    for row in (("far", "near"), ("gamma", "blur"), ("clip", "range")):
         with gr.Row(elem_classes=markup.GRID):
             widgets |= {name: _widget(name) for name in row}
     return widgets

@@ -48,7 +48,7 @@ class PreviewWidgets:
         self.look.click(handlers.look, everything, results, _js=script)
         self.download.click(handlers.download, everything, [self.file, self.shown], _js=script)
         fields = [widgets[name] for name in PANEL_ORDER]
-        for name in ("image", "source", "picture", "estimator", "meaning"):
+        for name in ("image", "source", "picture", "estimator", "meaning", "range"):
             widgets[name].change(handlers.look_at_upload, fields, results, queue=False, show_progress="hidden")
 
         sliders = [widgets[name] for name in ADJUSTMENTS]
@@ -82,7 +82,7 @@ class _Handlers:
     def look(self, *values: Any) -> tuple[Any, str, Any]:
         try:
             request, depth_map, size = depth_of(self._services, values)[:3]
-            kept = PreviewMap.of(depth_map, size)
+            kept = PreviewMap.of(depth_map, size, request.extent)
             return kept, render(kept, request.adjustments).to_html(), gr.update(visible=False)
         except Depth2ImgError as error:
             return None, markup.error_line(error), gr.update(visible=False)
@@ -90,7 +90,7 @@ class _Handlers:
     def look_at_upload(self, *values: Any) -> tuple[Any, str, Any]:
         """A map is read at once, since that is cheap; what needs an estimate waits for the button."""
         named = dict(zip(PANEL_ORDER, values, strict=True))
-        if named["image"] is None or field_named("source").value_of(named["source"]) != "depth_map":  # type: ignore[attr-defined]
+        if named["image"] is None or field_named("source").value_of(named["source"]) != "depth_map":
             return None, "", gr.update(visible=False)
         return self.look(*values)
 
@@ -105,7 +105,9 @@ class _Handlers:
     def download(self, *values: Any) -> tuple[Any, Any]:
         try:
             request, depth_map, size = depth_of(self._services, values)[:3]
-            png = encode_png(depth_map.adjusted(request.adjustments).scaled().resized(size), bits=16)
+            png = encode_png(
+                depth_map.adjusted(request.adjustments, extent=request.extent).scaled().resized(size), bits=16
+            )
         except Depth2ImgError as error:
             return gr.update(visible=False), markup.error_line(error)
         return gr.update(value=str(downloadable(png)), visible=True), gr.update()

@@ -13,6 +13,7 @@ import numpy as np
 from ...depth.adjust import Adjustments
 from ...depth.colormap import colorize
 from ...depth.depth_map import DepthMap
+from ...depth.extent import Extent
 from .data_url import as_data_url
 
 __all__ = ["Preview", "PreviewMap", "render"]
@@ -61,9 +62,11 @@ class PreviewMap:
     holes: float = 0.0
 
     @classmethod
-    def of(cls, depth_map: DepthMap, size: tuple[int, int] | None = None) -> PreviewMap:
-        """The reduced map; ``size`` is the map's own where no picture says otherwise."""
-        lowest, highest = depth_map.scaled().extent
+    def of(cls, depth_map: DepthMap, size: tuple[int, int] | None = None, extent: Extent | None = None) -> PreviewMap:
+        """The reduced map; ``size`` is the map's own where no picture says otherwise. ``extent``: scaled by it."""
+        if extent is not None:
+            depth_map = depth_map.within(extent)
+        lowest, highest = (0.0, 1.0) if extent is not None and not depth_map.is_flat else depth_map.scaled().extent
         scale = min(1.0, SIDE / max(depth_map.size))
         small = depth_map.scaled().resized(_times(depth_map.size, scale))
         holes = depth_map.holes / depth_map.values.size

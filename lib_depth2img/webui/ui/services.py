@@ -38,7 +38,10 @@ class EstimatorStatus:
 
 @dataclass(frozen=True)
 class Download:
-    """One thing that can be installed: the model pair in one form, or one estimator's weights."""
+    """One thing that can be installed: the model pair in one form, or one estimator's weights.
+
+    ``remark``: what is to be said beside the licence, mostly nothing.
+    """
 
     name: str
     title: str
@@ -46,6 +49,7 @@ class Download:
     licence: str
     licence_url: str
     installed: bool
+    remark: str = ""
 
 
 class PanelServices(Protocol):

@@ -1,0 +1,120 @@
+"""The depth maps of a film: estimated, made steady, and kept in a folder until the film is done."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..depth.depth_map import DepthMap
+from ..depth.extent import Extent
+from ..errors import DepthMapError
+from ..replacing import replacing
+from .film import Film, Group, Shown, groups
+from .steady import Steady
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Frame", "Maps"]
+
+Estimate = Callable[[Sequence["Image.Image"]], Sequence[DepthMap]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame that has a map: its name, when and how long it is shown, its (width, height), and its shot from 0 on."""
+
+    name: str
+    time: int
+    length: int
+    size: tuple[int, int]
+    shot: int
+
+
+class Maps:
+    """The maps of a film's frames in ``folder``, on the network's grid, each a NPY of float32 under its frame's name.
+
+    A map that is there is not estimated again: what was interrupted goes on behind it, and gives the same bytes, since
+    the groups that go through the network together are the same and steadiness remembers the frame before only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def make(
+        self,
+        film: Film,
+        estimate: Estimate,
+        steady: Steady,
+        *,
+        broken: Callable[[Shown], None],
+        done: Callable[[int], None],
+    ) -> list[Frame]:
+        """Make those that are missing; the frames, in their order.
+
+        ``broken``: told of each frame that cannot be read, which is left out; what it raises ends all. ``done``: told
+        how many frames are through.
+
+        Raises:
+            DepthMapError: a map cannot be written.
+        """
+        frames: list[Frame] = []
+        through = 0
+        for group in groups(film.frames()):
+            if isinstance(group, Shown):
+                broken(group)
+                through += 1
+            else:
+                self._make_group(group, estimate, steady)
+                frames += [Frame(s.name, s.time, s.length, p.size, group.shot) for s, p in group.frames]
+                through += len(group.frames)
+            done(through)
+        return frames
+
+    def read(self, name: str) -> DepthMap:
+        """The map of a frame."""
+        return DepthMap(np.load(self._path(name), allow_pickle=False), unit=False)
+
+    def extents(self, frames: Sequence[Frame], clip: float, *, by_shot: bool) -> dict[int, Extent]:
+        """By shot the lowest and highest of its maps, or those of the whole film.
+
+        ``clip``: the share of each map's nearest and farthest pixels that are left out.
+        """
+        by_number: dict[int, list[Extent]] = defaultdict(list)
+        for frame in frames:
+            by_number[frame.shot if by_shot else 0].append(self.read(frame.name).without_extremes(clip).extent)
+        found = {number: _around(extents) for number, extents in by_number.items()}
+        return {frame.shot: found[frame.shot if by_shot else 0] for frame in frames}
+
+    def _make_group(self, group: Group, estimate: Estimate, steady: Steady) -> None:
+        last, picture = group.frames[-1]
+        if all(self._path(shown.name).exists() for shown, _ in group.frames):
+            steady.resumed(picture, self.read(last.name))
+            return
+        pictures = [picture for _, picture in group.frames]
+        for (shown, picture), depth_map in zip(group.frames, estimate(pictures), strict=True):
+            self._write(shown.name, steady.following(picture, depth_map))
+
+    def _write(self, name: str, depth_map: DepthMap) -> None:
+        file = io.BytesIO()
+        np.save(file, depth_map.values, allow_pickle=False)
+        try:
+            with replacing(self._path(name)) as part:
+                part.write_bytes(file.getvalue())
+        except OSError as error:
+            raise DepthMapError(f"{self._path(name)} cannot be written: {error.strerror}.") from error
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.npy"
+
+
+def _around(extents: Sequence[Extent]) -> Extent:
+    """The extent that holds all of them; a flat one is given a length, in which all lies at its lower end."""
+    lowest, highest = min(low for low, _ in extents), max(high for _, high in extents)
+    return (lowest, highest) if lowest < highest else (lowest, lowest + max(abs(lowest), 1.0))

@@ -1,0 +1,86 @@
+"""The folder in which a long command keeps what it has done, so that the same command goes on with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError
+from ..replacing import replacing
+
+__all__ = ["Work"]
+
+_LEFT = re.compile(r"\..*\.[0-9a-f]{12}\.part$")
+"""What ``replacing`` leaves behind when the process is killed."""
+
+
+class Work:
+    """A folder of one command on one film.
+
+    ``asked``: all that decides about the result, as JSON holds it.
+
+    Raises:
+        RequestError: the folder is another command's, or cannot be made.
+    """
+
+    def __init__(self, folder: Path, asked: Mapping[str, Any]) -> None:
+        self.folder, self._asked = folder, json.loads(json.dumps(asked))
+        self._note = folder / "job.json"
+        known = self._known()
+        if known is not None and known["asked"] != self._asked:
+            changed = sorted(name for name in self._asked if known["asked"].get(name) != self._asked[name])
+            raise RequestError(
+                f"{folder} holds what was begun with another {', '.join(changed) or 'version'}. Give the same command "
+                "to go on with it, remove it, or name another output."
+            )
+        self.finished = known is not None and known["finished"]
+        try:
+            for path in (folder, self.maps):
+                path.mkdir(parents=True, exist_ok=True)
+            for path in (folder, self.maps, folder.parent):
+                _sweep(path)
+            if known is None:
+                self._write(finished=False)
+        except OSError as error:
+            raise RequestError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything from an earlier run."""
+        return any(self.maps.iterdir())
+
+    @property
+    def maps(self) -> Path:
+        """Where the depth maps are kept."""
+        return self.folder / "maps"
+
+    def finish(self, *, keep_note: bool) -> None:
+        """Remove what only this work needed; ``keep_note``: leave a note that it is done."""
+        shutil.rmtree(self.maps, ignore_errors=True)
+        if keep_note:
+            self._write(finished=True)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _known(self) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads(self._note.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{self._note} cannot be read ({error}). Remove it to begin anew.") from error
+        return found
+
+    def _write(self, *, finished: bool) -> None:
+        with replacing(self._note) as part:
+            part.write_text(json.dumps({"asked": self._asked, "finished": finished}, indent=1), encoding="utf-8")
+
+
+def _sweep(folder: Path) -> None:
+    for path in folder.iterdir():
+        if _LEFT.match(path.name):
+            path.unlink(missing_ok=True)
