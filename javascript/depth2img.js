@@ -223,9 +223,15 @@
                 const hint = depth2imgWords.said(props.webui_tooltip);
                 if (!element || element.title === hint) continue;
                 element.title = hint;
-                // A title is read out for the element that has it, not for the inputs in it.
-                element.querySelectorAll("input").forEach((input) => input.setAttribute("aria-description", hint));
+                this.describe(element.querySelectorAll("input"), `${props.elem_id}_hint`, hint);
             }
+        }
+
+        // A title is read out for the element that has it, not for the inputs in it.
+        describe(inputs, id, hint) {
+            const text = document.getElementById(id) ?? document.body.appendChild(document.createElement("span"));
+            Object.assign(text, {id, hidden: true, textContent: hint});
+            inputs.forEach((input) => input.setAttribute("aria-describedby", id));
         }
 
         // The number beside a slider of gradio 3 has no name of its own.

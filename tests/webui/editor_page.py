@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 from selenium.webdriver import ActionChains
@@ -46,19 +45,27 @@ class Editor:
             )
 
     def drag(self, *places: tuple[float, float], keys: str = "") -> None:
+        """By places in the window: an element that is larger than its window has its centre elsewhere for a driver."""
+        script = "const {x, y, width, height} = arguments[0].getBoundingClientRect(); return [x, y, width, height];"
         overlay = self.page.one(".depth2img-editor-overlay")
-        width, height = overlay.size["width"], overlay.size["height"]
-        offsets = [(round((x - 0.5) * width), round((y - 0.5) * height)) for x, y in places]
+        left, top, width, height = self.page.driver.execute_script(script, overlay)
+        spots = [(round(left + x * width), round(top + y * height)) for x, y in places]
         chain = ActionChains(self.page.driver, duration=10)
         if keys:
             chain.key_down(keys)
-        chain.move_to_element_with_offset(overlay, *offsets[0]).click_and_hold()
-        for (x0, y0), (x1, y1) in itertools.pairwise(offsets):
-            chain.move_by_offset(x1 - x0, y1 - y0)
+        self._move(chain, spots[0])
+        chain.click_and_hold()
+        for spot in spots[1:]:
+            self._move(chain, spot)
         chain.release()
         if keys:
             chain.key_up(keys)
         chain.perform()
+
+    @staticmethod
+    def _move(chain: ActionChains, spot: tuple[int, int]) -> None:
+        chain.w3c_actions.pointer_action.move_to_location(*spot)
+        chain.w3c_actions.key_action.pause()
 
     def strokes(self, count: int) -> None:
         """Wait until the map with that many strokes is shown."""
