@@ -324,8 +324,8 @@ FIELDS: tuple[Field, ...] = (
         "strength",
         "Depth strength",
         1.0,
-        "How much depth counts: 0 not at all, 1 as the model was trained, above 1 guidance stresses it. Anything but "
-        "0, 1 and 2 takes twice the time.",
+        "How much depth counts: 0 not at all, 1 as the model was trained, above 1 more than that. Between 0 and 1 it "
+        "takes twice the time.",
         CONTROL_RANGES["strength"],
     ),
     _number("start", "Depth start", 0.0, "From which share of the steps on depth counts.", CONTROL_RANGES["start"]),

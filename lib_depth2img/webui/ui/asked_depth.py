@@ -47,6 +47,12 @@ class AskedDepth(NamedTuple):
     size: tuple[int, int]
     picture: Image.Image | None
 
+    @property
+    def ranged(self) -> DepthMap:
+        """The map within the range that was asked for; the map itself without one."""
+        extent = self.request.extent
+        return self.depth_map if extent is None else self.depth_map.within(extent)
+
 
 def depth_of(services: PanelServices, values: Sequence[Any]) -> AskedDepth:
     """What the values of ``PANEL_ORDER`` ask for, behind which the pictures of the img2img tabs come.
