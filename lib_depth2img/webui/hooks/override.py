@@ -20,6 +20,7 @@ from ...request.request import Depth2ImgRequest
 from ..estimators import ESTIMATORS
 from ..hosts import Point, host
 from ..refusal import as_unprocessable, in_words_for
+from . import batch
 from .tiles import tile_of
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ class Generation:
         """One map for each picture; the estimator looks at equal pictures once, as the Batch tab hands them over."""
         request = self.request
         if request.source == "init_image":
-            return ESTIMATORS.estimate(pictures, request.estimator)
+            estimates = ESTIMATORS.estimate(pictures, request.estimator)
+            return estimates if self._estimates_crop else batch.steadied(self.p, pictures, estimates)
         assert request.image is not None, "the request refuses a source without its image"
         if request.source == "image":
             return ESTIMATORS.estimate([request.image.content], request.estimator) * len(pictures)
