@@ -20,7 +20,7 @@ from ..replacing import replacing
 from ..request.fields import Choice, Number, field_named
 from ..standalone.parameters import SIZE_STEP, Parameters
 from ..standalone.samplers import DEFAULT_SAMPLER, SAMPLERS
-from .depth import add_adjustments, add_number, adjustments_of, refuse_overwriting
+from .depth import add_adjustments, add_detail, add_number, adjustments_of, detail_of, refuse_overwriting
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,6 +60,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--distance", dest="meaning", action="store_const", const="distance", help="short for --meaning distance"
     )
     parser.add_argument("--mask", type=Path, metavar="FILE", help="white is painted anew, black stays")
+    add_detail(parser)
     add_adjustments(parser)
 
 
@@ -120,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
     count = 1 if arguments.contact_sheet else min(arguments.batch_size, 64)  # more is refused by Parameters, later
     refuse_overwriting(_paths(arguments.output, count), [path for path in given if path is not None])
     picture = read_picture(arguments.picture)
-    adjustments = adjustments_of(arguments)
+    adjustments, detail = adjustments_of(arguments), detail_of(arguments)
     depth_map = None
     if arguments.depth_map is not None:
         depth_map = read_depth_map(arguments.depth_map, meaning=arguments.meaning)
@@ -133,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
     if region is not None:
         control = dataclasses.replace(control, region=pictures.region(region, picture, parameters.size))
     if depth_map is None:
-        depth_map = estimate_depth(model, picture)
+        depth_map = estimate_depth(model, picture, detail)
     make = functools.partial(generate, mask=mask, adjustments=adjustments, control=control)
     if arguments.contact_sheet:
         return _write_sheet(arguments, model, picture, depth_map, parameters, make)

@@ -70,6 +70,8 @@ class DepthRequest(BaseModel):
     blur: float = _of_table("blur")
     invert: bool = _of_table("invert")
     clip: float = _of_table("clip")
+    resolution: int = _of_table("resolution")
+    tiles: int = _of_table("tiles")
 
     class Config:
         extra = "allow"  # an unknown field is refused with the sentence that img2img would give
@@ -127,7 +129,10 @@ def depth(body: DepthRequest) -> DepthResponse:
         maps = [
             _encoded(depth_map.adjusted(request.adjustments), picture.size, body.format)
             for depth_map, picture, request in zip(
-                services.estimate_all(pictures, fields["estimator"]), pictures, requests, strict=True
+                services.estimate_all(pictures, fields["estimator"], requests[0].detail),
+                pictures,
+                requests,
+                strict=True,
             )
         ]
     if body.image is None:

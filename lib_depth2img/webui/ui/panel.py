@@ -80,7 +80,7 @@ def _widget(name: str, **settings: Any) -> Component:
     if isinstance(entry, Flag):
         return gr.Checkbox(**settings)
     if isinstance(entry, Number):
-        return gr.Slider(minimum=entry.low, maximum=entry.high, step=entry.step, **settings)
+        return gr.Slider(minimum=entry.least, maximum=entry.high, step=entry.step, **settings)
     if isinstance(entry, Choice):
         # Labels are the values here: the host's ui-config.json knows no others (modules/ui_loadsave.py:10-11).
         return gr.Radio(choices=entry.labels, **settings | {"value": entry.label_of(settings["value"])})
@@ -128,7 +128,7 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
 
 def _slider_rows() -> dict[str, Component]:
     widgets: dict[str, Component] = {}
-    for row in (("far", "near"), ("gamma", "blur"), ("clip",)):
+    for row in (("far", "near"), ("gamma", "blur"), ("clip",), ("resolution", "tiles")):
         with gr.Row():
             widgets |= {name: _widget(name) for name in row}
     return widgets

@@ -129,7 +129,7 @@ class _Handlers:
             content = request.image.content
         if isinstance(content, DepthMap):
             return request, content, content.size
-        return request, self._services.estimate(content, request.estimator), content.size
+        return request, self._services.estimate(content, request.estimator, request.detail), content.size
 
 
 @functools.lru_cache(maxsize=1)
