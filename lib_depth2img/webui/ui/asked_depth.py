@@ -67,7 +67,7 @@ def depth_of(services: PanelServices, values: Sequence[Any]) -> AskedDepth:
         content = request.image.content
     if isinstance(content, DepthMap):
         return AskedDepth(request, content, content.size, None)
-    return AskedDepth(request, services.estimate(content, request.estimator), content.size, content)
+    return AskedDepth(request, services.estimate(content, request.estimator, request.detail), content.size, content)
 
 
 def sending(init_images: Sequence[Component], *, before: int = 0) -> str | None:

@@ -93,7 +93,7 @@ def _bare_widget(name: str, settings: dict[str, Any]) -> Component:
     if isinstance(entry, Flag):
         return gr.Checkbox(**settings)
     if isinstance(entry, Number):
-        return gr.Slider(minimum=entry.low, maximum=entry.high, step=entry.step, **settings)
+        return gr.Slider(minimum=entry.least, maximum=entry.high, step=entry.step, **settings)
     if isinstance(entry, Interval):
         return gr.Textbox(placeholder="Each picture's own, or such as 0.5 to 20", **settings)
     if isinstance(entry, Choice):
@@ -145,7 +145,7 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
 
 def _slider_rows() -> dict[str, Component]:
     widgets: dict[str, Component] = {}
-    for row in (("far", "near"), ("gamma", "blur"), ("clip", "range")):
+    for row in (("far", "near"), ("gamma", "blur"), ("clip", "range"), ("resolution", "tiles")):
         with gr.Row(elem_classes=markup.GRID):
             widgets |= {name: _widget(name) for name in row}
     return widgets
