@@ -47,6 +47,11 @@ test-webui: $(VENV)/.ready browser
 screenshots: $(VENV)/.ready browser
 	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) -m tests.host.screenshots
 
+# What the extensions index shows: an animation and a picture of 1280x640.
+.PHONY: showcase
+showcase: $(VENV)/.ready browser
+	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) -m tests.host.showcase
+
 benchmark: $(VENV)/.ready
 	$(RUN) benchmarks/conditioning.py
 

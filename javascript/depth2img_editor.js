@@ -5,6 +5,10 @@
     const KEPT = "depth2img.edited"; // in the page's own storage, which outlives Reload UI and no other page sees
     const STEP = 0.01;
     const CLOSE_BY = 8; // pixels of the screen
+    const MOST_STROKES = 500; // as the server's bounds (edits.py)
+    const MOST_POINTS = 2000;
+    const MOST_CHARACTERS = 4e6;
+    const FULL = "No more strokes fit into one edit. Apply it, and go on from there.";
     const NEAR_ENOUGH = 0.002; // of the map: what a brush is moved by before it counts
 
     const said = (text) => depth2imgWords.said(text);
@@ -117,7 +121,10 @@
                 this.restoring = Date.now(); // until the panel says it too
                 this.close();
             }
-            if (error) this.say(error, true);
+            if (error) {
+                this.trail = null;
+                this.say(error, true);
+            }
             if (saved) this.fetchFile();
             if (value !== undefined) this.picked(Number(value));
             if (answer.querySelector("img")) this.show(answer.querySelector("img"));
@@ -214,7 +221,7 @@
             this.dialog.setAttribute("aria-labelledby", "depth2img_editor_title");
             this.dialog.addEventListener("cancel", (event) => {
                 event.preventDefault();
-                if (this.drawing) this.giveUp();
+                if (this.drawing || this.corners) this.giveUp();
                 else this.leave();
             });
             this.dialog.addEventListener("keydown", (event) => this.key(event));
@@ -353,7 +360,7 @@
 
         move(point) {
             const last = this.drawing.at(-1);
-            if (Math.hypot(point[0] - last[0], point[1] - last[1]) < NEAR_ENOUGH || this.drawing.length >= 2000) return;
+            if (Math.hypot(point[0] - last[0], point[1] - last[1]) < NEAR_ENOUGH || this.drawing.length >= MOST_POINTS) return;
             const {kind} = TOOLS[this.tool];
             if (kind === "line") this.drawing = [this.drawing[0], this.within(point)];
             else this.drawing.push(kind === "brush" ? this.near(point) : this.within(point));
@@ -407,7 +414,13 @@
         }
 
         add(shape) {
-            this.strokes = [...this.strokes, {tool: this.tool, ...shape, ...this.settings[this.tool]}];
+            const strokes = [...this.strokes, {tool: this.tool, ...shape, ...this.settings[this.tool]}];
+            if (strokes.length > MOST_STROKES || JSON.stringify(strokes).length > MOST_CHARACTERS) {
+                this.trail = null;
+                this.say(FULL, true);
+                return;
+            }
+            this.strokes = strokes;
             this.undone = [];
             this.sayWhere();
             this.send();

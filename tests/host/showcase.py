@@ -48,7 +48,7 @@ def main() -> None:
         driver = chromium(Path(folder) / "chromium")
         try:
             with started_webui(Path(folder) / "webui", arguments) as webui:
-                page = opened_page(driver, webui, "dark", 1280)
+                page = opened_page(driver, webui, "dark", 900)
                 results = list(_results(page))
         finally:
             driver.quit()
@@ -140,7 +140,12 @@ def _write_index(path: Path, original: Image.Image, results: list[Result]) -> No
     sheet = Image.new("RGB", (1280, 640), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((40, 28), "Depth2Img", INK, _font(44))
-    draw.text((40, 88), "Stable Diffusion 2's depth model in the WebUI", QUIET, _font(22))
+    draw.text(
+        (40, 88),
+        "Stable Diffusion 2's depth model in the WebUI; these were made with the packaged model of 30 MB",
+        QUIET,
+        _font(22),
+    )
     side, top = 216, 164
     sheet.paste(original.resize((side, side), Image.Resampling.LANCZOS), (40, top + 120))
     draw.text((40, top + 88), "init image", QUIET, _font(18))

@@ -330,6 +330,18 @@ def test_the_estimate_of_the_init_image_can_be_edited(page: Page, tmp_path: Path
     assert page.services.estimated == ["checkpoint"]
 
 
+def test_more_strokes_than_fit_are_not_taken_and_what_was_drawn_can_be_applied(editor: Editor):
+    dot = "{tool: 'set', points: [[0.2, 0.2]], size: 0.05, softness: 0, value: 1}"
+    editor.page.driver.execute_script(f"depth2imgEditor.strokes = Array(500).fill({dot})")
+    editor.choose("set", value=0)
+    editor.drag((0.8, 0.8))
+    editor.page.until(lambda: "No more strokes fit" in editor.page.text(".depth2img-editor-status"))
+    got = applied(editor)
+    assert got[38, 51] == 65535
+    assert got[153, 204] == deep_map()[153, 204]
+    assert "500 strokes" in editor.page.text("#depth2img_edited")
+
+
 def test_nothing_to_edit_is_said_in_the_panel(page: Page):
     page.open()
     page.press("#depth2img_edit_button")
