@@ -28,7 +28,7 @@ from ..sequences.maps import Frame, Maps
 from ..sequences.steady import STEADINESS, Steady
 from ..sequences.video import TENTH_BIT, check_video, is_video, write_video
 from ..sequences.work import Work
-from .depth import FORMATS, add_adjustments, add_estimator, adjustments_of, estimator_of, extent_of
+from .depth import FORMATS, add_adjustments, add_estimator, adjustments_of, detail_of, estimator_of, extent_of
 from .img2img import add_generation, load, parameters_of, write_picture
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Job:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         self.depth_only = bool(arguments.depth_only)
-        self.adjustments = adjustments_of(arguments)
+        self.adjustments, self.detail = adjustments_of(arguments), detail_of(arguments)
         self.by_hand = None if arguments.range in RANGES else extent_of(arguments)
         self.steady = Steady(arguments.steady)
         self.video, self.folder = _outputs(arguments.output)
@@ -130,8 +130,9 @@ class _Job:
             say(f"going on with {self.work.folder}", to=sys.stderr)
         maker = None if self.depth_only else _Maker(self.arguments, self.prompts)
         estimator = self._estimator(maker)
+        estimate = functools.partial(estimator.estimate, detail=self.detail)
         frames = self.maps.make(
-            self.film, estimator.estimate, self.steady, broken=self._told(bar), done=self._shown(bar, "estimating")
+            self.film, estimate, self.steady, broken=self._told(bar), done=self._shown(bar, "estimating")
         )
         estimator.release()
         if not frames:

@@ -9,16 +9,19 @@ from typing import Any
 
 from .fields import FIELDS
 
-__all__ = ["BATCH_ORDER", "MISSING", "PANEL_ORDER", "BatchOptions", "panel_values", "script_values"]
+__all__ = ["BATCH_ORDER", "BATCH_RANGES", "MISSING", "PANEL_ORDER", "BatchOptions", "panel_values", "script_values"]
 
 PANEL_ORDER = (*(entry.name for entry in FIELDS), "picture")
 """What the panel returns first, so what positional arguments mean; ``picture`` is where another picture is dropped."""
 
-BATCH_ORDER = ("batch_folder", "batch_missing")
+BATCH_ORDER = ("batch_folder", "batch_missing", "batch_range", "batch_steady")
 """What the panel returns after ``PANEL_ORDER``."""
 
 MISSING = ("Estimate it", "Refuse the batch")
 """What is done with a picture of a batch that has no depth map."""
+
+BATCH_RANGES = ("Each picture's own", "One for all pictures")
+"""What the depth of a batch's pictures is scaled by."""
 
 
 def panel_values(values: Sequence[Any]) -> dict[str, Any]:
@@ -54,15 +57,33 @@ def script_values(args: Sequence[Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What the panel says about the Batch tab; ``folder`` None: maps are not paired."""
+    """What the panel says about the Batch tab.
+
+    ``folder`` None: maps are not paired. ``one_range``: for the depth of all pictures. ``steady``: the share of each
+    estimate that is carried over from the picture before, 0 for none.
+    """
 
     folder: Path | None = None
     refuse_missing: bool = False
+    one_range: bool = False
+    steady: float = 0.0
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether the batch is the host's own."""
+        return self.folder is None and not self.one_range and self.steady == 0.0
 
     @classmethod
     def from_panel(cls, values: Sequence[Any]) -> BatchOptions:
         """From the panel's values, of which those of ``BATCH_ORDER`` follow those of ``PANEL_ORDER``."""
-        folder, missing = (*values[len(PANEL_ORDER) :], "", "")[:2]
-        enabled = bool(values) and values[PANEL_ORDER.index("enabled")] is True
-        name = folder.strip().strip('"') if isinstance(folder, str) and enabled else ""
-        return cls(Path(name) if name else None, missing == MISSING[1])
+        if not values or values[PANEL_ORDER.index("enabled")] is not True:
+            return cls()
+        shown = dict(zip(BATCH_ORDER, values[len(PANEL_ORDER) :], strict=False))
+        folder, steady = shown.get("batch_folder"), shown.get("batch_steady")
+        name = folder.strip().strip('"') if isinstance(folder, str) else ""
+        return cls(
+            Path(name) if name else None,
+            shown.get("batch_missing") == MISSING[1],
+            shown.get("batch_range") == BATCH_RANGES[1],
+            float(steady) if isinstance(steady, (int, float)) else 0.0,
+        )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoint.contents import contents_of_file
 from ..errors import EstimatorError
 from ..estimators.cache import DepthCache
+from ..estimators.detail import AS_TRAINED, Detail
 from ..estimators.estimator import DepthEstimator
 from ..estimators.network import BorrowedNetwork
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
@@ -46,8 +47,8 @@ class Estimators:
         self._lock = threading.Lock()
         self._own: dict[tuple[str, ...], DepthEstimator] = {}
 
-    def estimate(self, pictures: Sequence[Image.Image], name: str) -> list[DepthMap]:
-        """One depth map for each picture.
+    def estimate(self, pictures: Sequence[Image.Image], name: str, detail: Detail = AS_TRAINED) -> list[DepthMap]:
+        """One depth map for each picture, so finely.
 
         Raises:
             EstimatorError: the estimator's weights are not there, or it cannot run.
@@ -56,7 +57,7 @@ class Estimators:
         self.cache.max_bytes = settings.current().cache_megabytes * _MEGABYTE
         estimator = self._checkpoint() if name == CHECKPOINT else self._preset(name)
         with host.status(f"Estimating depth on {estimator.device}"):
-            return estimator.estimate(pictures)
+            return estimator.estimate(pictures, detail)
 
     def statuses(self) -> list[EstimatorStatus]:
         """All estimators and whether they can run now; opens no file."""

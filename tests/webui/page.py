@@ -16,6 +16,7 @@ from PIL import Image
 
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import InstallCancelled
+from lib_depth2img.estimators.detail import AS_TRAINED, Detail
 from lib_depth2img.progress import Progress
 from lib_depth2img.request.panel import PANEL_ORDER, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
@@ -68,7 +69,7 @@ class StubServices:
         background.paste(picture, mask=picture if picture.mode == "RGBA" else None)
         return background.convert("RGB")
 
-    def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
+    def estimate(self, picture: Image.Image, estimator: str, detail: Detail = AS_TRAINED) -> DepthMap:
         self.estimated.append(estimator)
         return DepthMap.from_array(np.asarray(picture.convert("L")).astype(np.float32))
 
@@ -182,4 +183,4 @@ def _img2img(services: StubServices) -> tuple[Panel, gr.Button, gr.Textbox]:
     return build_panel(services, init_images=pictures), generate, answer
 
 
-assert len(PANEL_ORDER) == 23
+assert len(PANEL_ORDER) == 25

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
+from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import RequestError
 from lib_depth2img.request.fields import FIELDS, Choice
-from lib_depth2img.request.panel import BATCH_ORDER, MISSING, PANEL_ORDER, BatchOptions, script_values
+from lib_depth2img.request.panel import BATCH_ORDER, BATCH_RANGES, MISSING, PANEL_ORDER, BatchOptions, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
-from lib_depth2img.webui.hooks import batch
+from lib_depth2img.webui.hooks import batch, sequence
 from lib_depth2img.webui.hooks.batch import BatchRun, picture_values
 from lib_depth2img.webui.hosts import Selected
 from lib_depth2img.webui.hosts.a1111 import _WatchedImages
@@ -27,7 +28,8 @@ def panel_values(**changes: object) -> list[object]:
     shown = {
         entry.name: entry.label_of(entry.default) if isinstance(entry, Choice) else entry.default for entry in FIELDS
     }
-    values = {**shown, "picture": None, "batch_folder": "", "batch_missing": MISSING[0], **changes}
+    values = {**shown, "picture": None, "batch_folder": "", "batch_missing": MISSING[0]}
+    values |= {"batch_range": BATCH_RANGES[0], "batch_steady": 0.0, **changes}
     return [values[name] for name in (*PANEL_ORDER, *BATCH_ORDER)]
 
 
@@ -323,3 +325,109 @@ def test_no_folder_is_opened_where_the_host_opens_none(webui, folders):
 
 def test_the_wrapper_keeps_the_hosts_name(webui):
     assert webui.img2img.process_batch.__name__ == "process_batch"
+
+
+# --- the pictures as a sequence --------------------------------------------------------------------------------------
+
+
+def scene(seed: int) -> np.ndarray:
+    return np.kron(np.random.default_rng(seed).integers(0, 255, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+
+
+class Estimates:
+    """An estimator whose scale is another one for each picture, by the brightness of its first pixel."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def estimate(self, pictures: list[Image.Image], name: str) -> list[DepthMap]:
+        self.asked.append(name)
+        ramp = np.linspace(1, 2, 64 * 64, dtype=np.float32).reshape(64, 64)
+        return [DepthMap.from_array(ramp * (1 + np.asarray(each)[0, 0, 0] / 255)) for each in pictures]
+
+
+@pytest.fixture
+def estimates(monkeypatch):
+    made = Estimates()
+    monkeypatch.setattr(sequence, "ESTIMATORS", made)
+    return made
+
+
+@pytest.fixture
+def sequence_of_pictures(tmp_path):
+    """Five frames of one scene, of which only the first pixel changes, then two of another one."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(7):
+        array = scene(number > 4)
+        array[0, 0] = 20 * number
+        Image.fromarray(array).save(folder / f"{number}.png")
+    return folder
+
+
+def test_options_say_range_and_steadiness():
+    options = BatchOptions.from_panel(panel_values(batch_range=BATCH_RANGES[1], batch_steady=0.9))
+    assert options == BatchOptions(one_range=True, steady=0.9)
+    assert not options.asks_nothing
+    assert BatchOptions.from_panel(panel_values()).asks_nothing
+    off = panel_values(enabled=False, batch_range=BATCH_RANGES[1], batch_steady=0.9)
+    assert BatchOptions.from_panel(off).asks_nothing
+
+
+def test_one_range_for_all_maps_of_the_folder(webui, folders):
+    pictures, maps = folders
+    write_map(maps / "b.png", 60000)
+    webui.img2img.process_batch(processing(batch_folder=str(maps), batch_range=BATCH_RANGES[1]), str(pictures))
+    assert [request.range for _, request in webui.seen] == [pytest.approx((1000 / 65535, 60000 / 65535))] * 2
+
+
+def test_one_range_of_distances_is_in_their_unit(webui, folders):
+    pictures, maps = folders
+    for name, metres in (("a", 2.0), ("b", 8.0)):
+        (maps / f"{name}.png").unlink(missing_ok=True)
+        np.save(maps / f"{name}.npy", np.full((4, 4), metres, np.float32))
+    p = processing(batch_folder=str(maps), batch_range=BATCH_RANGES[1], meaning="far away")
+    webui.img2img.process_batch(p, str(pictures))
+    assert [request.range for _, request in webui.seen] == [pytest.approx((2.0, 8.0))] * 2
+
+
+def test_one_range_for_all_estimates_of_the_chosen_estimator(webui, sequence_of_pictures, estimates):
+    p = processing(batch_range=BATCH_RANGES[1], estimator="midas_v21", clip=0.0)
+    webui.img2img.process_batch(p, str(sequence_of_pictures))
+    assert estimates.asked == ["midas_v21"] * 7
+    assert [request.range for _, request in webui.seen] == [pytest.approx((1.0, 2 * (1 + 120 / 255)))] * 7
+    assert {request.source for _, request in webui.seen} == {"init_image"}
+
+
+def test_the_range_is_without_the_extremes_that_clip_leaves_out(webui, sequence_of_pictures, estimates):
+    webui.img2img.process_batch(processing(batch_range=BATCH_RANGES[1], clip=0.1), str(sequence_of_pictures))
+    (request,) = {request.range: request for _, request in webui.seen}.values()
+    assert request.range == (pytest.approx(1.1, abs=0.01), pytest.approx(1.9 * (1 + 120 / 255), abs=0.01))
+    assert request.clip == 0.0
+
+
+def test_steadiness_goes_in_the_order_of_the_pictures_and_not_over_a_cut(sequence_of_pictures, estimates):
+    asked = sequence.BatchSequence(BatchOptions(steady=0.9), Depth2ImgRequest())
+    paths = sorted(sequence_of_pictures.iterdir())
+    pictures = [Image.open(path).convert("RGB") for path in paths]
+    own = estimates.estimate(pictures, "checkpoint")
+    steady = [asked.steadied(*each) for each in zip(paths, pictures, own, strict=True)]
+    assert steady[0] is own[0]
+    assert steady[5] is own[5], "behind the cut"
+    assert np.abs(steady[4].values - own[0].values).max() < 0.15 * np.abs(own[4].values - own[0].values).max()
+    assert asked.steadied(paths[6], pictures[6], own[6]) is steady[6], "asked once more, as X/Y/Z does"
+    assert asked.described == {"Depth2Img steady": "0.9"}
+
+
+def test_without_steadiness_estimates_are_left_alone(sequence_of_pictures, estimates):
+    asked = sequence.BatchSequence(BatchOptions(), Depth2ImgRequest())
+    (own,) = estimates.estimate([Image.fromarray(scene(0))], "checkpoint")
+    assert asked.steadied(Path("a.png"), Image.fromarray(scene(0)), own) is own
+    assert asked.described == {}
+
+
+def test_a_picture_that_cannot_be_read_has_no_part_in_the_range(webui, sequence_of_pictures, estimates):
+    fill(sequence_of_pictures, "broken.png")
+    processed = webui.img2img.process_batch(processing(batch_range=BATCH_RANGES[1]), str(sequence_of_pictures))
+    assert len(estimates.asked) == 7
+    assert "broken.png: passed over" in processed.comments

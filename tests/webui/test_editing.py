@@ -6,14 +6,20 @@ import html
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lib_depth2img.depth.conditioning import conditioning
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.depth.edits import apply_strokes, edited, strokes_from_list
+from lib_depth2img.depth.geometry import place
+from lib_depth2img.request.fields import FIELDS
+from lib_depth2img.request.panel import PANEL_ORDER, panel_values
+from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.webui.ui import editor
 from lib_depth2img.webui.ui.editing import KEPT_STEPS, AppliedMaps, Editing
 from tests.webui.page import StubServices
@@ -103,12 +109,33 @@ def test_the_answer_has_the_number_of_the_question_and_the_value_that_was_picked
 
 
 def test_only_what_was_applied_comes_back(handlers):
-    answer, path, source, meaning, note = handlers.apply(Editing(NOISE, NOISE.size), sent(stroke(2)))
+    answer, path, source, meaning, extent, note = handlers.apply(Editing(NOISE, NOISE.size), sent(stroke(2)))
     sha256 = re.search(r'data-applied="(\w+)"', answer)[1]
-    assert handlers.restore(sha256) == (path, "Depth map", "near", note)
-    assert (source, meaning) == ("Depth map", "near")
+    assert handlers.restore(sha256) == (path, "Depth map", "near", "", note)
+    assert (source, meaning, extent) == ("Depth map", "near", "")
     assert f'data-edited="{sha256}"' in note
     assert "1 stroke." in note
     for unknown in ("", "0" * 64, "../../etc/passwd"):
         assert all("value" not in update for update in handlers.restore(unknown))
     assert editor.note_of(b"another file") == editor.note_of(None) == ""
+
+
+def test_a_map_under_a_range_is_edited_within_it_and_stays_in_it(handlers, tmp_path):
+    """Metres: what lies at 1 and at 9 m keeps its distance to both ends, also when the edited map is taken further."""
+    metres = np.full((40, 60), 9.0, np.float32)
+    metres[:, :30] = 1.0
+    np.save(tmp_path / "metres.npy", metres)
+    told = {"source": "Depth map", "meaning": "far away", "range": "0.5 to 20"}
+    shown = {entry.name: entry.shown(entry.panel_default) for entry in FIELDS} | told
+    shown |= {"image": (tmp_path / "metres.npy").read_bytes(), "picture": None}
+    opened, answer, _ = handlers.open(*(shown[name] for name in PANEL_ORDER))
+    nearness = (1 / np.array([1.0, 9.0]) - 1 / 20) / (1 / 0.5 - 1 / 20)
+    assert "data-opened" in answer
+    np.testing.assert_allclose(opened.base.values[0, [0, -1]], nearness, atol=1e-6)
+    _, path, source, meaning, extent, _ = handlers.apply(opened, sent())
+    assert (source, meaning, extent) == ("Depth map", "near", "0 to 1")
+    shown |= {"image": Path(path).read_bytes(), "meaning": meaning, "range": extent}
+    again = panel_values([shown[name] for name in PANEL_ORDER])
+    request = Depth2ImgRequest.from_mapping(again)
+    channel = conditioning(request.image.content, place((60, 40), (64, 64)), extent=request.extent)
+    np.testing.assert_allclose(channel[0, 0, 4, [1, -2]], 2 * nearness - 1, atol=1e-4)

@@ -10,7 +10,7 @@ import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import UnidentifiedImageError
 
@@ -19,12 +19,19 @@ from ...depth.depth_map import Meaning
 from ...depth.io.clips import read_frame
 from ...depth.io.files import read_picture
 from ...errors import Depth2ImgError, DepthMapError, RequestError
-from ...request.panel import MISSING, BatchOptions
+from ...request.panel import MISSING, BatchOptions, script_values
+from ...request.request import Depth2ImgRequest
 from ...request.user_image import UserImage, decode_image
-from ...sequences.pairs import pair
+from ...sequences.pairs import Pairing, pair
 from ..hosts import Point, host
+from .sequence import BatchSequence
 
-__all__ = ["BatchRun", "hook", "picture_values"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ...depth.depth_map import DepthMap
+
+__all__ = ["BatchRun", "described", "hook", "picture_values", "steadied"]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 """What the host's Batch tab takes from a folder (modules/img2img.py:24)."""
@@ -44,18 +51,26 @@ class BatchRun:
     """
 
     def __init__(
-        self, options: BatchOptions, pictures: Iterable[str | Path], *, root: str | Path | None = None
+        self,
+        options: BatchOptions,
+        pictures: Iterable[str | Path],
+        *,
+        root: str | Path | None = None,
+        request: Depth2ImgRequest | None = None,
     ) -> None:
-        assert options.folder is not None
         self._root = None if root is None else Path(root)
-        pairing = pair(map(Path, pictures), options.folder, root=self._root)
+        shown = [Path(picture) for picture in pictures]
+        pairing = Pairing(dict.fromkeys(shown))
+        if options.folder is not None:
+            pairing = pair(shown, options.folder, root=self._root)
         self._partners, self._frames, self._assumed = pairing.maps, pairing.frames, pairing.remark
         self._folder = options.folder
         self.current: Path | None = None
         self._missing: dict[Path, None] = {}  # a set that keeps its order
         self._unreadable: dict[str, str] = {}
-        if options.refuse_missing:
+        if options.refuse_missing and options.folder is not None:
             self._refuse()
+        self.sequence = BatchSequence(options, request or Depth2ImgRequest())
 
     def reading(self, file: Any) -> None:
         """Note that the host reads ``file``: when it is one of the pictures, it is the current one."""
@@ -74,6 +89,8 @@ class BatchRun:
 
     def values(self, meaning: Meaning = "nearness") -> dict[str, Any]:
         """The current picture's map in the place of what the panel says about the source."""
+        if self._folder is None:
+            return self.sequence.values("nearness", estimated=True)
         if self.current is not None and self.partner is None:
             self._missing[self.current] = None
         if self.current is not None and self.partner is not None:
@@ -83,8 +100,25 @@ class BatchRun:
             except RequestError as error:
                 self._unreadable[self._name(self.partner, frame)] = f"estimated instead ({error})"
             else:
-                return {"source": "depth_map", "image": depth_map, "meaning": meaning}
-        return {"source": "init_image", "image": None, "meaning": "nearness"}
+                own = self.sequence.values(meaning, estimated=False)
+                return {"source": "depth_map", "image": depth_map, "meaning": meaning, **own}
+        own = self.sequence.values("nearness", estimated=True)
+        return {"source": "init_image", "image": None, "meaning": "nearness", **own}
+
+    def measure(self, source: str, meaning: Meaning) -> None:
+        """Look at all pictures, where one range was asked for. Raises: Depth2ImgError."""
+        own_map = functools.partial(self._own_map, meaning=meaning)
+        self.sequence.measure(self._partners, own_map, estimates=self._folder is not None or source == "init_image")
+
+    def _own_map(self, picture: Path, meaning: Meaning) -> DepthMap | None:
+        partner = self._partners[picture]
+        if partner is None:
+            return None
+        try:
+            found: DepthMap = _depth_map(partner, self._frames.get(picture), meaning).content
+        except RequestError:
+            return None
+        return found
 
     @property
     def remark(self) -> str | None:
@@ -98,7 +132,8 @@ class BatchRun:
     @property
     def announcement(self) -> str:
         """What is known before the first picture: what was assumed, and which pictures have no map."""
-        missing = [picture for picture, partner in self._partners.items() if partner is None]
+        paired = self._folder is not None
+        missing = [picture for picture, partner in self._partners.items() if partner is None and paired]
         lacking = f"No depth map in {self._folder} for {self._listed(missing)}." if missing else ""
         return " ".join(filter(None, (self._assumed, lacking)))
 
@@ -142,6 +177,20 @@ def picture_values(p: Any, *, meaning: Meaning = "nearness") -> dict[str, Any]:
     return {} if run is None else run.values(meaning)
 
 
+def steadied(p: Any, pictures: Sequence[Image.Image], depth_maps: list[DepthMap]) -> list[DepthMap]:
+    """The estimates of one picture of the batch that ``p`` belongs to, made steady where that was asked for."""
+    run: BatchRun | None = getattr(p, _RUN, None)
+    if run is None:
+        return depth_maps
+    return [run.sequence.steadied(run.current, *each) for each in zip(pictures, depth_maps, strict=True)]
+
+
+def described(p: Any) -> dict[str, Any]:
+    """What the infotext says of the batch that ``p`` belongs to."""
+    run: BatchRun | None = getattr(p, _RUN, None)
+    return {} if run is None else run.sequence.described
+
+
 def hook(panel_values: Callable[[Any], Sequence[Any]]) -> None:
     """Wrap the host's ``process_batch``; ``host.undo`` takes it back.
 
@@ -151,15 +200,19 @@ def hook(panel_values: Callable[[Any], Sequence[Any]]) -> None:
     def wrapped(original: Any) -> Any:
         @functools.wraps(original)
         def process_batch(p: Any, source: Any, *args: Any, **settings: Any) -> Any:
-            options = BatchOptions.from_panel(panel_values(p))
-            if options.folder is None or not _may_use_depth(p):
+            shown = panel_values(p)
+            options = BatchOptions.from_panel(shown)
+            if options.asks_nothing or not _may_use_depth(p):
                 return original(p, source, *args, **settings)
-            if host.command_line().hide_ui_dir_config:  # the host opens no folder for the browser then
+            if options.folder is not None and host.command_line().hide_ui_dir_config:  # it opens none for the browser
                 raise RequestError("No folder of depth maps is opened while the WebUI runs with --hide-ui-dir-config.")
             root = source if isinstance(source, str) else None
-            run = BatchRun(options, host.batch_pictures(source, PICTURES), root=root)
+            request = _panel_request(shown)
+            run = BatchRun(options, host.batch_pictures(source, PICTURES), root=root, request=request)
             if run.announcement:
                 say(f"Depth2Img: {run.announcement}")
+            said = script_values(shown)
+            run.measure(said.get("source", "init_image"), said.get("meaning", "nearness"))
             setattr(p, _RUN, run)
             with host.watching_batch(run.reading, run.unreadable):
                 processed = original(p, source, *args, **settings)
@@ -170,6 +223,12 @@ def hook(panel_values: Callable[[Any], Sequence[Any]]) -> None:
         return process_batch
 
     host.replace(Point.BATCH, wrapped)
+
+
+def _panel_request(shown: Sequence[Any]) -> Depth2ImgRequest:
+    """What the panel says of how depth is estimated. Raises: RequestError."""
+    said = script_values(shown)
+    return Depth2ImgRequest.from_mapping({name: said[name] for name in ("estimator", "clip") if name in said})
 
 
 def _may_use_depth(p: Any) -> bool:

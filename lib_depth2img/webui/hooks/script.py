@@ -15,6 +15,7 @@ from ..host_services import HostServices
 from ..hosts import host
 from ..ui.panel import TITLE, build_panel
 from . import batch, guard, override, results
+from .sequence import STEADY_KEY
 
 __all__ = ["Depth2ImgScript"]
 
@@ -55,7 +56,7 @@ class Depth2ImgScript(_Script):
     def process(self, p: Any, *args: Any) -> None:
         """The model is final here (processing.py:915): bind the request to ``p``, or let ``p`` refuse."""
         override.unbind(p)
-        for key in (*infotext.KEYS, results.NOT_SAVED):
+        for key in (*infotext.KEYS, results.NOT_SAVED, STEADY_KEY):
             p.extra_generation_params.pop(key, None)  # left by the picture before, in a batch
         try:
             request = self._request(p, args)
@@ -64,6 +65,7 @@ class Depth2ImgScript(_Script):
             if request.enabled and host.selected().is_depth_model:
                 override.bind(p, request)
                 infotext.write(p.extra_generation_params, request, from_api=p.is_api)
+                p.extra_generation_params.update(batch.described(p))
             else:
                 guard.refuse_depth_refiner(p)
                 _refuse_unused_depth(p, request)

@@ -47,6 +47,12 @@ class AskedDepth(NamedTuple):
     size: tuple[int, int]
     picture: Image.Image | None
 
+    @property
+    def ranged(self) -> DepthMap:
+        """The map within the range that was asked for; the map itself without one."""
+        extent = self.request.extent
+        return self.depth_map if extent is None else self.depth_map.within(extent)
+
 
 def depth_of(services: PanelServices, values: Sequence[Any]) -> AskedDepth:
     """What the values of ``PANEL_ORDER`` ask for, behind which the pictures of the img2img tabs come.
@@ -61,7 +67,7 @@ def depth_of(services: PanelServices, values: Sequence[Any]) -> AskedDepth:
         content = request.image.content
     if isinstance(content, DepthMap):
         return AskedDepth(request, content, content.size, None)
-    return AskedDepth(request, services.estimate(content, request.estimator), content.size, content)
+    return AskedDepth(request, services.estimate(content, request.estimator, request.detail), content.size, content)
 
 
 def sending(init_images: Sequence[Component], *, before: int = 0) -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...depth.depth_map import DepthMap
 from ...depth.edits import Stroke, edited
+from ...depth.extent import Extent
 from ...depth.io.files import encode_png
 from .downloads import downloadable
 from .preview_map import PreviewMap
@@ -35,13 +36,20 @@ class Editing:
     are applied. Safe from several threads.
 
     ``base``: the map without strokes. ``size``: (width, height) of the picture it is for. ``strokes``: those that it
-    was opened with, as JSON. ``picture``: what may be shown beneath, as JPEG.
+    was opened with, as JSON. ``picture``: what may be shown beneath, as JPEG. ``extent``: what the map is to be scaled
+    by, None for its own lowest and highest.
     """
 
     def __init__(
-        self, base: DepthMap, size: tuple[int, int], *, strokes: str = "[]", picture: Image.Image | None = None
+        self,
+        base: DepthMap,
+        size: tuple[int, int],
+        *,
+        strokes: str = "[]",
+        picture: Image.Image | None = None,
+        extent: Extent | None = None,
     ) -> None:
-        self.base, self.size, self.strokes = base, size, strokes
+        self.base, self.size, self.strokes, self.extent = base, size, strokes, extent
         self.picture = None if picture is None else _jpeg(picture)
         self._small = PreviewMap.of(base).depth_map
         self._steps: list[tuple[Stroke, np.ndarray | None]] = []
@@ -95,6 +103,7 @@ class Applied:
     base: DepthMap
     size: tuple[int, int]
     strokes: str
+    extent: Extent | None
 
 
 class AppliedMaps:
@@ -112,7 +121,7 @@ class AppliedMaps:
         """Apply the strokes (``text``: the same as JSON) to the map that is edited."""
         png = editing.png(strokes)
         sha256 = hashlib.sha256(png).hexdigest()
-        applied = Applied(sha256, downloadable(png), editing.base, editing.size, text)
+        applied = Applied(sha256, downloadable(png), editing.base, editing.size, text, editing.extent)
         with self._lock:
             self._maps[sha256] = applied
             self._maps.move_to_end(sha256)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ...depth.edits import MAX_CHARACTERS, Stroke, strokes_from_list
+from ...depth.extent import UNIT
 from ...errors import Depth2ImgError, RequestError
 from ...request.fields import Choice, field_named
 from ...request.panel import PANEL_ORDER
@@ -54,7 +55,7 @@ class EditorWidgets:
         everything = [*(widgets[name] for name in PANEL_ORDER), *init_images]
         opened = [self.editing, self.answered, shown]
         self.edit.click(handlers.open, everything, opened, _js=sending(init_images))
-        panel = [widgets["image"], widgets["source"], widgets["meaning"], self.note]
+        panel = [*(widgets[name] for name in ("image", "source", "meaning", "range")), self.note]
         says = [self.editing, self.sent]
         for name, function, inputs, outputs, script in (
             ("draw", handlers.draw, says, [self.answered], _SENT),
@@ -128,9 +129,10 @@ class _Handlers:
             return None, "", markup.error_line(error)
         applied = APPLIED.get(asked.request.image.sha256) if asked.request.image is not None else None
         if applied is not None:
-            editing = Editing(applied.base, applied.size, strokes=applied.strokes)
+            editing = Editing(applied.base, applied.size, strokes=applied.strokes, extent=applied.extent)
         else:
-            editing = Editing(asked.depth_map, asked.size, picture=asked.picture)
+            extent = None if asked.request.extent is None else UNIT
+            editing = Editing(asked.ranged, asked.size, picture=asked.picture, extent=extent)
         width, height = editing.base.size
         facts = {"opened": f"{width} {height}", "strokes": editing.strokes}
         if editing.picture is not None:
@@ -155,7 +157,7 @@ class _Handlers:
             return _answer(None, applied=done[-1].sha256)
 
         answer = _answered(editing, sent, applied)
-        return (answer, *(_in_panel(done[0]) if done else [gr.update()] * 4))
+        return (answer, *(_in_panel(done[0]) if done else [gr.update()] * 5))
 
     def download(self, editing: Editing | None, sent: str) -> tuple[str, Any]:
         """The edited map as a file, without making it the panel's."""
@@ -172,7 +174,7 @@ class _Handlers:
     def restore(sha256: str) -> tuple[Any, ...]:
         """What was applied before the page was loaded anew, back into the panel."""
         applied = APPLIED.get(sha256)
-        return _in_panel(applied) if applied is not None else (gr.update(),) * 4
+        return _in_panel(applied) if applied is not None else (gr.update(),) * 5
 
 
 def _answered(editing: Editing | None, sent: str, function: Callable[[Editing, _Said], str]) -> str:
@@ -193,10 +195,15 @@ def _answer(picture: bytes | None, /, **facts: str) -> str:
 
 
 def _in_panel(applied: Applied) -> tuple[Any, ...]:
-    """Values of the panel's file, source, meaning, and the note."""
+    """Values of the panel's file, source, meaning, range, and the note."""
     labels = []
     for name, value in (("source", "depth_map"), ("meaning", "nearness")):
         entry = field_named(name)
         assert isinstance(entry, Choice)
         labels.append(entry.label_of(value))
-    return str(applied.path), *labels, note_of(applied.path.read_bytes())
+    return (
+        str(applied.path),
+        *labels,
+        field_named("range").shown(applied.extent) or "",
+        note_of(applied.path.read_bytes()),
+    )

@@ -102,7 +102,7 @@ class _Handlers:
         """The mask at the picture's size, for depth2img_mask.js to put where it belongs."""
         try:
             asked = depth_of(self._services, values)
-            depth_map = asked.depth_map.adjusted(asked.request.adjustments).scaled().resized(asked.size)
+            depth_map = asked.ranged.adjusted(asked.request.adjustments).scaled().resized(asked.size)
             mask = depth_mask(depth_map, low, high, edge=edge)
             if not mask.any():
                 raise RequestError("The mask is empty: nothing of the picture has such a depth. Move the sliders.")

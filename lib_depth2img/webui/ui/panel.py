@@ -14,7 +14,7 @@ import gradio as gr
 
 from ...depth.io.pictures import picture_suffixes
 from ...request.fields import Choice, Flag, Interval, Number, field_named
-from ...request.panel import BATCH_ORDER, MISSING, PANEL_ORDER
+from ...request.panel import BATCH_ORDER, BATCH_RANGES, MISSING, PANEL_ORDER
 from ...request.user_image import digest_of
 from . import editor as editor_ui
 from . import install as install_ui
@@ -93,7 +93,7 @@ def _bare_widget(name: str, settings: dict[str, Any]) -> Component:
     if isinstance(entry, Flag):
         return gr.Checkbox(**settings)
     if isinstance(entry, Number):
-        return gr.Slider(minimum=entry.low, maximum=entry.high, step=entry.step, **settings)
+        return gr.Slider(minimum=entry.least, maximum=entry.high, step=entry.step, **settings)
     if isinstance(entry, Interval):
         return gr.Textbox(placeholder="Each picture's own, or such as 0.5 to 20", **settings)
     if isinstance(entry, Choice):
@@ -145,7 +145,7 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
 
 def _slider_rows() -> dict[str, Component]:
     widgets: dict[str, Component] = {}
-    for row in (("far", "near"), ("gamma", "blur"), ("clip", "range")):
+    for row in (("far", "near"), ("gamma", "blur"), ("clip", "range"), ("resolution", "tiles")):
         with gr.Row(elem_classes=markup.GRID):
             widgets |= {name: _widget(name) for name in row}
     return widgets
@@ -186,7 +186,16 @@ def _batch_rows() -> dict[str, Component]:
             value=MISSING[0],
             elem_id="depth2img_batch_missing",
         )
-    return {"batch_folder": folder, "batch_missing": missing}
+        shared = gr.Radio(
+            label="Range of the depth",
+            choices=list(BATCH_RANGES),
+            value=BATCH_RANGES[0],
+            elem_id="depth2img_batch_range",
+        )
+        steady = gr.Slider(
+            0.0, 0.98, value=0.0, step=0.01, label="Steadiness of estimates", elem_id="depth2img_batch_steady"
+        )
+    return {"batch_folder": folder, "batch_missing": missing, "batch_range": shared, "batch_steady": steady}
 
 
 def _line(name: str, kind: str) -> str:

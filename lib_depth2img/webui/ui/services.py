@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ...estimators.detail import AS_TRAINED, Detail
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -67,7 +69,7 @@ class PanelServices(Protocol):
     def init_picture(self, picture: Image.Image) -> Image.Image:
         """A picture of the tab, of any mode, as a generation would begin from it: RGB, turned, without transparency."""
 
-    def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
+    def estimate(self, picture: Image.Image, estimator: str, detail: Detail = AS_TRAINED) -> DepthMap:
         """The depth of an RGB picture, from the cache where it was seen before; waits behind a running generation."""
 
     def downloads(self) -> Sequence[Download]:
