@@ -49,7 +49,7 @@ NAMES = re.compile(
             r"An? \w+ file|The state dict|Small, of this project|Warning: .*|Got an? .*|Got \{\} .*|The canvas.*",
             r"The batch size .*|A mask is .*|A depth map holds .*|The (crop box|resize mode) .*|The \{\} is \{\}; .*",
             r"Depth (editor|model loaded): ?.*|Depth map \{\}|Adjust again|Refresh Depth2Img",
-            r"Strokes of the depth editor|Depth Anything V2 \{\}",
+            r"Strokes of the depth editor|Depth Anything V2 \{\}|DepthMap \| None",
         )
     )
 )
