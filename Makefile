@@ -47,6 +47,11 @@ test-webui: $(VENV)/.ready browser
 screenshots: $(VENV)/.ready browser
 	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) -m tests.host.screenshots
 
+# What the extensions index shows: an animation and a picture of 1280x640.
+.PHONY: showcase
+showcase: $(VENV)/.ready browser
+	WEBUI_ROOT="$(WEBUI_ROOT)" $(RUN) -m tests.host.showcase
+
 benchmark: $(VENV)/.ready
 	$(RUN) benchmarks/conditioning.py
 
@@ -64,7 +69,7 @@ $(VENV)/.ready: requirements-dev.txt
 	@echo "Building $(VENV), once: up to 3 GB are downloaded and become 6 GB on disk (on Linux torch brings CUDA)."
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps stable-diffusion-sdkit==2.1.5
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps stable-diffusion-sdkit==2.1.5 jkp-depth-anything-v2==0.1.1
 	touch $@
 
 clean:

@@ -45,7 +45,7 @@ BORDERS = (0.375, 0.5, 0.625)
 
 @dataclass(frozen=True)
 class BlendedChannel:
-    """The first naive way: not the answers are mixed but the channel, towards a flat one, ``share`` of it left."""
+    """A naive way: not the answers are mixed but the channel, towards a flat one, ``share`` of it left."""
 
     share: float | Tensor
 
@@ -56,13 +56,25 @@ class BlendedChannel:
 
 @dataclass(frozen=True)
 class Extrapolated:
-    """The second naive way: the formula with a share above 1, which the model never saw."""
+    """Another: the formula with a share above 1."""
 
     share: float
 
     def answer(self, asked: Callable[[Tensor], Tensor], channel: Tensor, _rows: Rows, _progress: float) -> Tensor:
         flat = asked(torch.full_like(channel, FLAT))
         return flat + self.share * (asked(channel) - flat)
+
+
+@dataclass(frozen=True)
+class Stressed:
+    """A third: guidance stresses the depth, of which the negative prompt sees ``2 - strength``."""
+
+    strength: float
+
+    def answer(self, asked: Callable[[Tensor], Tensor], channel: Tensor, rows: Rows, _progress: float) -> Tensor:
+        flat = asked(torch.full_like(channel, FLAT))
+        share = torch.tensor([1.0 if prompted else 2.0 - self.strength for prompted in rows.prompted])
+        return flat + share.reshape(-1, 1, 1, 1).to(flat) * (asked(channel) - flat)
 
 
 @dataclass(frozen=True)
@@ -102,10 +114,11 @@ def settings(cells: int) -> dict[str, tuple[Callable[[int], Any], float]]:
     add("region, strength 1.5", lambda number: Control(1.5, region=region_of(number, cells)))
     add("region in the channel", lambda number: BlendedChannel(region_of(number, cells)))
     for strength in STRENGTHS:
-        if strength not in (0.0, 1.0):
+        if 0 < strength < 1:
             add(f"channel {strength:g}", always(BlendedChannel(strength)))
         if strength > 1:
             add(f"extrapolated {strength:g}", always(Extrapolated(strength)))
+            add(f"stressed {strength:g}", always(Stressed(strength)))
     for mode in MODES[1:]:
         add(f"mode {mode}", always(Control(mode=mode)))
     add("fading with the steps", always(Fading()))
@@ -194,12 +207,13 @@ def plot(found: dict[str, dict[str, Any]], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
     ends = {0.0: "strength 0", **{share: f"end {share:g}" for share in SHARES}, 1.0: "strength 1"}
     starts = {0.0: "strength 1", **{share: f"start {share:g}" for share in SHARES}, 1.0: "strength 0"}
-    blended = {s: f"channel {s:g}" if s not in (0.0, 1.0) else f"strength {s:g}" for s in STRENGTHS}
+    blended = {s: f"channel {s:g}" if 0 < s < 1 else f"strength {s:g}" for s in STRENGTHS if s <= 1}
     series = {
         left: {
-            "answers mixed (strength)": {s: f"strength {s:g}" for s in STRENGTHS},
+            "strength: answers mixed, above 1 channel stretched": {s: f"strength {s:g}" for s in STRENGTHS},
             "channel blended": blended,
             "answers extrapolated": {1.0: "strength 1", 1.5: "extrapolated 1.5", 2.0: "extrapolated 2"},
+            "stressed by guidance": {1.0: "strength 1", 1.5: "stressed 1.5", 2.0: "stressed 2"},
             "off after a share of the steps": ends,
         },
         right: {"end": ends, "start": starts},

@@ -8,6 +8,10 @@
     const REFRESH = "#refresh_sd_model_checkpoint, #forge_refresh_checkpoint";
     const REASON = "A depth model is loaded. It paints from a picture's depth, so text alone gives it nothing to start from.";
 
+    const SIZE = "This model was made for pictures with a side of 512; yours will be {}x{}.";
+    const SHAPE = "The map ({}x{}) has another shape than the picture ({}x{}): it is stretched to it.";
+    const SAME_SHAPE = 0.02; // what rounding to whole pixels may do
+
     class Depth2Img {
         constructor() {
             this.scheduled = null;
@@ -59,7 +63,11 @@
             this.showWhatApplies();
             this.keepPreviewFresh();
             this.markOutdated();
+            this.saySize();
+            this.sayShape();
             this.addHints();
+            this.nameNumbers();
+            this.makeHeadsReachable();
             this.selectCheckpoint();
             this.listCheckpoints();
             this.noticeCheckpoint();
@@ -93,9 +101,9 @@
             const send = document.createElement("button");
             send.type = "button";
             send.className = "depth2img-link";
-            send.textContent = "Send to img2img";
+            send.textContent = depth2imgWords.said("Send to img2img");
             send.addEventListener("click", () => this.sendToImg2Img());
-            notice.append(`${REASON} `, send);
+            notice.append(`${depth2imgWords.said(REASON)} `, send);
             return notice;
         }
 
@@ -173,16 +181,79 @@
             this.find("#depth2img_preview")?.classList.toggle("depth2img-outdated", source !== "Depth map" && changed);
         }
 
+        // The depth model was trained on pictures with sides of 512; the sides by a factor are not known here.
+        saySize() {
+            const note = this.find("#depth2img_size");
+            const status = this.find("#depth2img_status [data-depth-model=true]");
+            if (!note) return;
+            const byFactor = this.find("#img2img_tab_resize_by")?.offsetParent; // ui.py:635
+            const sides = ["width", "height"].map((side) => Number(this.find(`#img2img_${side} input`)?.value ?? 512));
+            const far = status && !byFactor && !sides.includes(512);
+            this.fill(note, far ? [SIZE, ...sides] : null);
+        }
+
+        // Of a map of the user's own and the picture of the open tab.
+        sayShape() {
+            const note = this.find("#depth2img_shape");
+            if (!note) return;
+            const map = this.find("#depth2img_preview [data-size]")?.dataset.size.split(" ").map(Number);
+            const picture = this.find(`#${PICTURES[get_tab_index("mode_img2img")]} img`);
+            const sides = picture?.naturalWidth ? [picture.naturalWidth, picture.naturalHeight] : null;
+            const own = this.find("#depth2img_source input:checked")?.value === "Depth map";
+            const differ = own && map && sides && Math.abs((map[0] * sides[1]) / (map[1] * sides[0]) - 1) > SAME_SHAPE;
+            this.fill(note, differ ? [SHAPE, ...map, ...sides] : null);
+        }
+
+        // A line of the panel, or none.
+        fill(note, words) {
+            const text = words ? depth2imgWords.said(...words) : "";
+            if (note.textContent !== text) note.textContent = text;
+            note.classList.toggle("depth2img-hidden", !words);
+        }
+
         show(selector, visible) {
             this.find(selector)?.classList.toggle("depth2img-hidden", !visible);
         }
 
+        // The host gives hints to what is on the page when it is loaded (hints.js); gradio 4 draws some widgets later.
         addHints() {
-            const hints = this.find("#depth2img_hints");
-            if (!hints) return;
-            for (const [id, hint] of Object.entries(JSON.parse(hints.dataset.hints))) {
-                const element = this.find(`#${id}`);
-                if (element && element.title !== hint) element.title = hint;
+            for (const {props} of window.gradio_config?.components ?? []) {
+                if (!props.webui_tooltip || !props.elem_id?.startsWith("depth2img_")) continue;
+                const element = this.find(`#${props.elem_id}`);
+                const hint = depth2imgWords.said(props.webui_tooltip);
+                if (!element || element.title === hint) continue;
+                element.title = hint;
+                this.describe(element.querySelectorAll("input"), `${props.elem_id}_hint`, hint);
+            }
+        }
+
+        // A title is read out for the element that has it, not for the inputs in it.
+        describe(inputs, id, hint) {
+            const text = document.getElementById(id) ?? document.body.appendChild(document.createElement("span"));
+            Object.assign(text, {id, hidden: true, textContent: hint});
+            inputs.forEach((input) => input.setAttribute("aria-describedby", id));
+        }
+
+        // The number beside a slider of gradio 3 has no name of its own.
+        nameNumbers() {
+            for (const input of gradioApp().querySelectorAll("#depth2img_panel input[type=number]")) {
+                const label = input.closest(".block")?.querySelector("label")?.textContent.trim();
+                if (label && input.getAttribute("aria-label") !== label) input.setAttribute("aria-label", label);
+            }
+        }
+
+        // gradio 3 draws the head of an accordion as a div, which no key reaches.
+        makeHeadsReachable() {
+            for (const head of gradioApp().querySelectorAll("#depth2img_panel .label-wrap")) {
+                head.setAttribute("aria-expanded", head.classList.contains("open"));
+                if (head.tagName === "BUTTON" || head.tabIndex === 0) continue;
+                head.tabIndex = 0;
+                head.setAttribute("role", "button");
+                head.addEventListener("keydown", (event) => {
+                    if (event.key !== "Enter" && event.key !== " ") return;
+                    event.preventDefault();
+                    head.click();
+                });
             }
         }
 
@@ -194,14 +265,17 @@
         }
 
         // The host fills its list of checkpoints when it builds the page, and again when this button is pressed. Its
-        // answer also puts the checkpoint of the settings back into the box, so one that is being selected comes first.
+        // answer also puts the checkpoint of the settings back into the box, so one that is being selected comes first;
+        // Forge's does not, and its box stays empty for as long as what is selected is not in the list.
         listCheckpoints() {
             const done = this.find("#depth2img_install_state .depth2img-done:not([data-listed])");
             if (!done) return;
+            const refresh = this.find(REFRESH);
             const shown = this.find(CHECKPOINT)?.value ?? "";
-            if (!shown.includes(done.dataset.selectCheckpoint ?? "")) return;
+            const selected = shown.includes(done.dataset.selectCheckpoint ?? "");
+            if (!selected && refresh?.id !== "forge_refresh_checkpoint") return;
             done.dataset.listed = "true";
-            this.find(REFRESH)?.click();
+            refresh?.click();
         }
     }
 

@@ -73,6 +73,8 @@ def test_png_is_16_bit_at_the_pictures_size_and_spans_the_range(run, pictures, t
 def test_bits_colour_and_adjustments(run, pictures, tmp_path):
     assert run(pictures[0], "-o", tmp_path / "8.png", "--bits", 8) == 0
     assert cv2.imread(str(tmp_path / "8.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint8
+    assert run(pictures[0], "-o", tmp_path / "16.png", "--bits", 16) == 0
+    assert cv2.imread(str(tmp_path / "16.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
     assert run(pictures[0], "-o", tmp_path / "c.png", "--colormap", "inferno") == 0
     assert cv2.imread(str(tmp_path / "c.png"), cv2.IMREAD_UNCHANGED).shape == (192, 256, 3)
     assert run(pictures[0], "-o", tmp_path / "plain.png") == 0

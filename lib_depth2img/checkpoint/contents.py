@@ -46,10 +46,34 @@ TEXT_ENCODERS = {
 
 STABLE_DIFFUSION = {768: "1", 1024: "2", 2048: "XL"}
 
+# What the size of one tensor tells: the width of tokens, the table of distances on a grid of 32 or 24, the width again.
+DEPTH_ANYTHING = {384: "depth_anything_v2_small", 768: "depth_anything_v2_base", 1024: "depth_anything_v2_large"}
+BEIT = {63 * 63 + 3: "dpt_beit_large_512", 47 * 47 + 3: "dpt_beit_large_384"}
+SWIN2 = {192: "dpt_swin2_large_384", 96: "dpt_swin2_tiny_256"}
+
 # How many tensors a whole one has, without those that change no picture.
 UNET_TENSORS = {"2": 686, "small": 324}
-MIDAS_TENSORS = {"dpt_hybrid": 366, "dpt_large": 366, "midas_v21": 562, "midas_v21_small": 410, "small": 142}
-WITHOUT_EFFECT = ("pretrained.model.head.", "num_batches_tracked")  # a classifier's head, a counter of BatchNorm
+MIDAS_TENSORS = {
+    "dpt_hybrid": 366,
+    "dpt_large": 366,
+    "midas_v21": 562,
+    "midas_v21_small": 410,
+    "dpt_beit_large_512": 461,
+    "dpt_beit_large_384": 461,
+    "dpt_swin2_large_384": 473,
+    "dpt_swin2_tiny_256": 269,
+    "depth_anything_v2_small": 238,
+    "depth_anything_v2_base": 238,
+    "depth_anything_v2_large": 406,
+    "small": 142,
+}
+WITHOUT_EFFECT = (
+    # A classifier's head, a counter of BatchNorm, and what follows from sizes alone.
+    "pretrained.model.head.",
+    "num_batches_tracked",
+    ".relative_position_index",
+    ".attn_mask",
+)
 
 
 @dataclass(frozen=True)
@@ -148,14 +172,23 @@ def midas_preset(tensors: Mapping[str, TensorInfo]) -> str | None:
     """Which preset's network these weights are, named as MiDaS publishes them; None if none, or not to be told."""
     if "pretrained.quarter.0.0.weight" in tensors and "scratch.head.3.weight" in tensors:
         return "small"
+    if "depth_head.scratch.output_conv2.2.weight" in tensors:
+        return _told(tensors, "pretrained.cls_token", 2, DEPTH_ANYTHING)
     if "scratch.output_conv.4.weight" not in tensors:
         return None
     if "pretrained.model.patch_embed.backbone.stem.conv.weight" in tensors:
         return "dpt_hybrid"
-    if _size(tensors, "pretrained.model.cls_token", 2) == 1024:
-        return "dpt_large"
-    stem = _size(tensors, "pretrained.layer1.0.weight", 0)
-    return {64: "midas_v21", 32: "midas_v21_small"}.get(stem or 0)
+    return (
+        _told(tensors, "pretrained.model.blocks.0.attn.relative_position_bias_table", 0, BEIT)
+        or _told(tensors, "pretrained.model.layers.0.blocks.0.attn.proj.weight", 0, SWIN2)
+        or _told(tensors, "pretrained.model.cls_token", 2, {1024: "dpt_large"})
+        or _told(tensors, "pretrained.layer1.0.weight", 0, {64: "midas_v21", 32: "midas_v21_small"})
+    )
+
+
+def _told(tensors: Mapping[str, TensorInfo], name: str, axis: int, by_size: Mapping[int, str]) -> str | None:
+    """The preset that the size of one tensor tells; None without the tensor."""
+    return by_size.get(_size(tensors, name, axis) or 0)
 
 
 def _size(tensors: Mapping[str, TensorInfo], name: str, axis: int) -> int | None:

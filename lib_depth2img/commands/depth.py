@@ -17,10 +17,12 @@ from ..depth.extent import Extent, nearness_extent
 from ..depth.io.files import SUFFIXES
 from ..depth.io.pictures import picture_suffixes
 from ..errors import Depth2ImgError, EstimatorError, RequestError
+from ..estimators.detail import DETAIL, Detail
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from ..progress import Progress
-from ..request.fields import Number, field_named
+from ..request.fields import Count, Number, field_named
 from ..sequences.folders import exists, expanded, is_folder, map_targets, pictures_in
+from ..weights import elsewhere
 from ..weights.catalog import estimator_file
 
 if TYPE_CHECKING:
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_adjustments",
+    "add_detail",
     "add_estimator",
     "add_number",
     "add_parser",
     "add_range",
     "adjustments_of",
+    "detail_of",
     "estimator_of",
     "extent_of",
     "refuse_overwriting",
@@ -82,7 +86,8 @@ def add_estimator(parser: argparse.ArgumentParser, default: str | None) -> None:
         "--weights",
         type=Path,
         metavar="FILE",
-        help=f"a MiDaS .pt or a whole checkpoint with MiDaS in it; default: the published file in {WEIGHTS_FOLDER}",
+        help=f"a published file or a whole checkpoint with MiDaS in it; default: the published in {WEIGHTS_FOLDER}, "
+        "or in the folders of ControlNet, ComfyUI or the depthmap script",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps; default %(default)s")
     parser.add_argument(
@@ -91,6 +96,7 @@ def add_estimator(parser: argparse.ArgumentParser, default: str | None) -> None:
         default="auto",
         help="default auto: float16 on CUDA, float32 elsewhere",
     )
+    add_detail(parser)
 
 
 def estimator_of(arguments: argparse.Namespace, *, cache: DepthCache | None = None) -> DepthEstimator:
@@ -117,10 +123,24 @@ def add_range(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--range", metavar="LO:HI", help=field_named("range").hint)
 
 
+def add_detail(parser: argparse.ArgumentParser) -> None:
+    """The options that become a :class:`Detail`."""
+    for name in DETAIL:
+        entry = field_named(name)
+        assert isinstance(entry, Number)
+        add_number(parser, f"--{name}", entry)
+
+
+def detail_of(arguments: argparse.Namespace) -> Detail:
+    """What the options of :func:`add_detail` say. Raises: RequestError."""
+    return Detail(**{name: field_named(name).check(getattr(arguments, name)) for name in DETAIL})
+
+
 def add_number(parser: argparse.ArgumentParser, option: str, entry: Number) -> None:
     """The option for a number of the table of fields."""
+    kind, metavar = (int, "N") if isinstance(entry, Count) else (float, "X")
     allowed = f"{entry.low:g} to {entry.high:g}, default {entry.default:g}."
-    parser.add_argument(option, type=float, default=entry.default, metavar="X", help=f"{entry.hint} {allowed}")
+    parser.add_argument(option, type=kind, default=entry.default, metavar=metavar, help=f"{entry.hint} {allowed}")
 
 
 def adjustments_of(arguments: argparse.Namespace) -> Adjustments:
@@ -141,7 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..depth.depth_map import DepthMap
     from ..depth.io.files import check_target
 
-    adjustments, extent = adjustments_of(arguments), extent_of(arguments)
+    adjustments, extent, detail = adjustments_of(arguments), extent_of(arguments), detail_of(arguments)
     targets = _targets(arguments)
     refuse_overwriting(targets.values(), targets)
     for target in targets.values():
@@ -152,7 +172,7 @@ def run(arguments: argparse.Namespace) -> int:
     failures = done = 0
     with ProgressBar(quiet=arguments.quiet) as bar:
         for together in _chunks(list(targets.items()), TOGETHER):
-            for picture, error in _estimate(estimator, together, arguments, adjust):
+            for picture, error in _estimate(estimator, together, arguments, adjust, detail):
                 if error is not None and len(targets) == 1:
                     raise error
                 if error is not None:
@@ -170,6 +190,7 @@ def _estimate(
     together: Sequence[tuple[Path, Path]],
     arguments: argparse.Namespace,
     adjust: Callable[[DepthMap], DepthMap],
+    detail: Detail,
 ) -> Iterator[tuple[Path, Depth2ImgError | None]]:
     """Read, estimate and save; each picture with what went wrong with it alone."""
     from ..depth.io.files import read_picture, save_depth_map
@@ -180,7 +201,7 @@ def _estimate(
             pictures[path] = read_picture(path)
         except Depth2ImgError as error:
             yield path, error
-    depth_maps = dict(zip(pictures, estimator.estimate(list(pictures.values())), strict=True))
+    depth_maps = dict(zip(pictures, estimator.estimate(list(pictures.values()), detail), strict=True))
     for path, target in together:
         if path not in pictures:
             continue
@@ -255,14 +276,28 @@ def _identity(path: Path) -> tuple[int, int]:
 def _weights(named: Path | None, estimator: str) -> Path:
     if named is None and estimator == SMALL:
         return SMALL_CHECKPOINT
-    path = named or WEIGHTS_FOLDER / estimator_file(estimator).name
+    path = named or _published(estimator)
     if not path.is_file():
         raise EstimatorError(
-            f"There are no weights of {estimator} at {path}. Name a MiDaS .pt or a checkpoint with --weights, fetch "
+            f"There are no weights of {estimator} at {path}. Name their file or a checkpoint with --weights, fetch "
             f"them (python -m lib_depth2img install --estimator {estimator} --to {WEIGHTS_FOLDER}), or use --estimator "
             f"{SMALL}, which comes along."
         )
     return path
+
+
+def _published(estimator: str) -> Path:
+    """The published file, or what another program has of it; whether it is there is seen later."""
+    own = [WEIGHTS_FOLDER / name for name in estimator_file(estimator).names]
+    found = next((path for path in own if path.is_file()), None)
+    if found is not None:
+        return found
+    other = elsewhere.find(estimator, elsewhere.roots_of(Path.cwd()))
+    if other is None:
+        return own[0]
+    elsewhere.refuse_other(other, estimator)
+    say(f"The weights are those in {other}.", to=sys.stderr)
+    return other
 
 
 def _chunks(items: Sequence[tuple[Path, Path]], size: int) -> Iterator[list[tuple[Path, Path]]]:

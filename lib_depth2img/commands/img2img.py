@@ -20,7 +20,16 @@ from ..replacing import replacing
 from ..request.fields import Choice, Number, field_named
 from ..standalone.parameters import SIZE_STEP, Parameters
 from ..standalone.samplers import DEFAULT_SAMPLER, SAMPLERS
-from .depth import add_adjustments, add_number, add_range, adjustments_of, extent_of, refuse_overwriting
+from .depth import (
+    add_adjustments,
+    add_detail,
+    add_number,
+    add_range,
+    adjustments_of,
+    detail_of,
+    extent_of,
+    refuse_overwriting,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,6 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--prompt", required=True)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.png")
     _add_inputs(parser)
+    add_detail(parser)
     add_adjustments(parser)
     add_range(parser)
     add_generation(parser)
@@ -127,6 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_overwriting(_paths(arguments.output, count), [path for path in given if path is not None])
     picture = read_picture(arguments.picture)
     adjustments, extent = adjustments_of(arguments), extent_of(arguments, arguments.meaning)
+    detail = detail_of(arguments)
     depth_map = None
     if arguments.depth_map is not None:
         depth_map = read_depth_map(arguments.depth_map, meaning=arguments.meaning)
@@ -139,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
     if region is not None:
         control = dataclasses.replace(control, region=pictures.region(region, picture, parameters.size))
     if depth_map is None:
-        depth_map = estimate_depth(model, picture)
+        depth_map = estimate_depth(model, picture, detail)
     if extent is not None and depth_map.lies_outside(extent):
         say("The whole depth map lies outside of --range, so there is no depth in it.", to=sys.stderr)
     make = functools.partial(generate, mask=mask, adjustments=adjustments, control=control, extent=extent)

@@ -28,7 +28,7 @@ from ..sequences.spread import LOCAL
 from ..sequences.steady import STEADINESS, Steady
 from ..sequences.video import TENTH_BIT, check_video, is_video, write_video
 from ..sequences.work import Work
-from .depth import FORMATS, SMALL, add_adjustments, add_estimator, adjustments_of, estimator_of, extent_of
+from .depth import FORMATS, SMALL, add_adjustments, add_estimator, adjustments_of, detail_of, estimator_of, extent_of
 from .img2img import add_generation
 from .video_frames import Frames, Maker
 from .video_workers import Cluster
@@ -116,7 +116,7 @@ class _Job:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         self.depth_only = bool(arguments.depth_only)
-        self.adjustments = adjustments_of(arguments)
+        self.adjustments, self.detail = adjustments_of(arguments), detail_of(arguments)
         self.by_hand = None if arguments.range in RANGES else extent_of(arguments)
         self.steady = Steady(arguments.steady)
         self.video, self.folder = _outputs(arguments.output)
@@ -167,7 +167,8 @@ class _Job:
             return self.cluster.maps(self.work.maps, broken=broken, done=done), None
         maker = None if self.depth_only else Maker(self.arguments, self.prompts)
         estimator = self._estimator(maker)
-        made = self.maps.make(self.film, estimator.estimate, self.steady, broken=broken, done=done)
+        estimate = functools.partial(estimator.estimate, detail=self.detail)
+        made = self.maps.make(self.film, estimate, self.steady, broken=broken, done=done)
         estimator.release()
         return made, maker
 

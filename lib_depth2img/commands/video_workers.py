@@ -18,7 +18,7 @@ from ..sequences.film import Folder, Shown, open_film
 from ..sequences.maps import Frame, Maps
 from ..sequences.spread import Attempts, connected, spread
 from ..sequences.steady import Steady
-from .depth import estimator_of
+from .depth import detail_of, estimator_of
 
 if TYPE_CHECKING:
     from .video_frames import Frames
@@ -73,7 +73,7 @@ class Mapper:
             self._attempts.begin(name)
             made = self._maps.make(
                 film,
-                self._estimator.estimate,
+                functools.partial(self._estimator.estimate, detail=detail_of(self._arguments)),
                 Steady(self._arguments.steady),
                 broken=lambda shown: faults.append(shown.fault),
                 done=lambda _: None,

@@ -1,10 +1,10 @@
 """How much depth counts: at which steps, where, and on which side of the guidance.
 
-One formula does it all: ``out = flat + s (deep - flat)``, where ``deep`` is what the UNet says with the depth channel,
-``flat`` with a flat one, and s is the strength where depth counts and 0 elsewhere. The UNet's answers are mixed and not
-the channel itself, since half of a channel is not half of the depth. Above 1 it is the negative prompt that sees less
-depth, so that guidance drives towards it; s itself stays in [0, 1], where the model was trained. The measurements are
-in docs/control.md.
+Up to 1 one formula does it: ``out = flat + s (deep - flat)``, where ``deep`` is what the UNet says with the depth
+channel, ``flat`` with a flat one, and s is the strength where depth counts and 0 elsewhere. The UNet's answers are
+mixed and not the channel itself, since half of a channel is not half of the depth. Above 1 it is the channel that is
+stretched, from the farthest on: that keeps more of the depth and of the colours than answers beyond ``deep``, in one
+pass. The measurements are in docs/control.md.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Rows(NamedTuple):
 class Control:
     """How much depth counts, for one generation.
 
-    ``strength``: 0 is no depth at all, 1 what the model was trained for; from there to 2 the negative prompt's s falls
-    from 1 to 0, which without guidance changes nothing. ``start``, ``end``: from which share of the steps on it counts,
-    and up to which. ``mode``: ``balanced`` is as said; on ``depth`` the negative prompt's s is half of that; on
+    ``strength``: 0 is no depth at all, 1 what the model was trained for; above, s stays 1 and the channel is stretched
+    by it. ``start``, ``end``: from which share of the steps on it counts, and up to which. ``mode``: ``balanced`` is as
+    said; on ``depth`` the negative prompt's s is half of the prompt's, so that guidance drives towards the depth; on
     ``prompt`` depth waits for the first fifth of its steps, in which the prompt decides what there is.
     ``region``: (1 or B, 1, h, w) float32 in [0, 1] on the CPU, at the latent's size, where depth counts;
     None: everywhere.
@@ -82,15 +82,19 @@ class Control:
     def answer(self, asked: Callable[[Tensor], Tensor], channel: Tensor, rows: Rows, progress: float) -> Tensor:
         """What the UNet is taken to say in one pass: (N, C, h, w) as ``asked`` gives it.
 
-        ``asked``: what the UNet says with a depth channel (N, 1, h, w). ``channel``: the generation's own.
-        ``progress``: the share of the steps that is done, in [0, 1). Asks twice only where depth counts in part.
+        ``asked``: what the UNet says with a depth channel (N, 1, h, w). ``channel``: the generation's own, for some
+        steps of some samplers of another size than the region, which is resized to it. ``progress``: the share of the
+        steps that is done, in [0, 1). Asks twice only where depth counts in part.
         """
         import torch
 
         if self.is_identity:
             return asked(channel)
-        share = self._share(rows, progress)  # looked at on the CPU: a GPU would have to be waited for at each step
+        # Looked at on the CPU: a GPU would have to be waited for at each step.
+        share = self._share(rows, progress, channel.shape[2:])
         flat = torch.full_like(channel, FLAT)
+        if self.strength > 1:
+            channel = FLAT + self.strength * (channel - FLAT)
         # Where depth counts fully or not at all over the whole of a row, the row is asked with the one or the other.
         whole = (share == share[:, :, :1, :1]).all() and ((share == 0) | (share == 1)).all()
         if whole:
@@ -98,16 +102,18 @@ class Control:
         without = asked(flat)
         return without + share.to(without.device, without.dtype) * (asked(channel) - without)
 
-    def _share(self, rows: Rows, progress: float) -> Tensor:
+    def _share(self, rows: Rows, progress: float, size: Sequence[int]) -> Tensor:
         """s of every row and pixel: (N, 1, h, w), or (N, 1, 1, 1) without a region; float32 on the CPU."""
         import torch
 
         begin = self.start + (_WAIT * (self.end - self.start) if self.mode == "prompt" else 0.0)
-        strength = self.strength if begin <= progress and (progress < self.end or self.end == 1) else 0.0
-        with_prompt = min(strength, 1.0)
-        with_negative = min(strength, 2.0 - strength) * (_OTHER_SIDE if self.mode == "depth" else 1.0)
-        share = torch.tensor([with_prompt if prompted else with_negative for prompted in rows.prompted])
+        s = min(self.strength, 1.0) if begin <= progress and (progress < self.end or self.end == 1) else 0.0
+        on_other_side = s * (_OTHER_SIDE if self.mode == "depth" else 1.0)
+        share = torch.tensor([s if prompted else on_other_side for prompted in rows.prompted])
         share = share.reshape(-1, 1, 1, 1)
         if self.region is None:
             return share
-        return share * (self.region if len(self.region) == 1 else self.region[list(rows.picture)])
+        region = self.region if len(self.region) == 1 else self.region[list(rows.picture)]
+        if region.shape[2:] != size:
+            region = torch.nn.functional.interpolate(region, tuple(size), mode="area")
+        return share * region

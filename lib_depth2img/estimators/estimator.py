@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +14,12 @@ from ..depth.depth_map import DepthMap
 from ..devices import Precision, out_of_memory_as
 from ..errors import EstimatorError
 from .cache import DepthCache
+from .detail import AS_TRAINED, Detail
 from .loading import WeightsSource
 from .network import Manage, Network, OwnNetwork
 from .preprocess import network_input, network_size, picture_array, shrunk
 from .presets import DEFAULT_PRESET, Preset, get_preset
+from .tiles import merged, tiles_of
 
 if TYPE_CHECKING:
     import torch
@@ -78,10 +80,11 @@ class DepthEstimator:
         """Where the network computes, as torch names it."""
         return str(self._network.device)
 
-    def estimate(self, pictures: Sequence[Image.Image | np.ndarray]) -> list[DepthMap]:
-        """One depth map per picture, in their order: relative nearness (near = high) on the network's grid, over the
-        whole picture.
+    def estimate(self, pictures: Sequence[Image.Image | np.ndarray], detail: Detail = AS_TRAINED) -> list[DepthMap]:
+        """One depth map per picture, in their order: relative nearness (near = high) on the network's grid, or that of
+        all tiles together, over the whole picture.
 
+        ``detail``: how finely; by default as the network was trained.
         ``pictures``: PIL images or (H, W, 3) uint8 RGB arrays, of any sizes. Equal ones are estimated once, those of
         equal network size go through the network together, and those seen before come from the cache.
 
@@ -90,7 +93,8 @@ class DepthEstimator:
             TensorFileError: at the first use, the weights' file is broken; ``WeightsError`` when it does not fit.
         """
         arrays = [picture_array(picture) for picture in pictures]
-        keys: list[Hashable] = [(*self._key, _digest(array)) for array in arrays]
+        asked = (detail.resolution or self.preset.side, detail.tiles)
+        keys: list[Hashable] = [(*self._key, *asked, _digest(array)) for array in arrays]
         found = {key: depth_map for key in keys if (depth_map := self.cache.get(key)) is not None}
         missing = {key: array for key, array in zip(keys, arrays, strict=True) if key not in found}
         if missing:
@@ -98,7 +102,7 @@ class DepthEstimator:
                 # Another thread may have estimated some of them while this one waited.
                 found.update({key: depth_map for key in missing if (depth_map := self.cache.get(key)) is not None})
                 missing = {key: array for key, array in missing.items() if key not in found}
-                found.update(self._estimate(missing))
+                found.update(self._estimate(missing, detail))
         return [found[key] for key in keys]
 
     def release(self) -> None:
@@ -107,9 +111,31 @@ class DepthEstimator:
             self._network.release()
             self.cache.clear()
 
-    def _estimate(self, pictures: dict[Hashable, np.ndarray]) -> dict[Hashable, DepthMap]:
+    def _estimate(self, pictures: dict[Hashable, np.ndarray], detail: Detail) -> dict[Hashable, DepthMap]:
         estimated: dict[Hashable, DepthMap] = {}
-        for size, keys in _batches(pictures, self.preset):
+        for key, values in self._nearness(pictures, detail):
+            estimated[key] = DepthMap(values, unit=False)
+            self.cache.put(key, estimated[key])
+        return estimated
+
+    def _nearness(self, pictures: dict[Hashable, np.ndarray], detail: Detail) -> Iterator[tuple[Hashable, np.ndarray]]:
+        """Each picture's key with its nearness: in one piece, or put together of its tiles."""
+        if detail.tiles == 1:
+            yield from self._passes(pictures, detail.resolution)
+            return
+        for key, picture in pictures.items():
+            height, width = picture.shape[:2]
+            tiles = tiles_of((width, height), detail.tiles)
+            shown: dict[Hashable, np.ndarray] = {None: picture}
+            shown |= {tile: picture[tile.y1 : tile.y2, tile.x1 : tile.x2] for tile in tiles}
+            found = dict(self._passes(shown, detail.resolution))
+            yield key, merged(found[None], tiles, [found[tile] for tile in tiles], (width, height))
+
+    def _passes(
+        self, pictures: Mapping[Hashable, np.ndarray], resolution: int
+    ) -> Iterator[tuple[Hashable, np.ndarray]]:
+        """Each picture's key with what the network says of it: (h, w) float32."""
+        for size, keys in _batches(pictures, self.preset, resolution):
             shown = [shrunk(pictures[key], size) for key in keys]
             with out_of_memory_as(functools.partial(self._no_memory, size)):
                 nearness = self._network.run(network_input(shown, size, self.preset))
@@ -118,9 +144,7 @@ class DepthEstimator:
                     f"{self.preset.title} gave numbers that are not finite. {self._network.if_not_finite}"
                 )
             for key, values in zip(keys, nearness, strict=True):
-                estimated[key] = DepthMap(values.copy(), unit=False)
-                self.cache.put(key, estimated[key])
-        return estimated
+                yield key, values.copy()
 
     def _no_memory(self, size: tuple[int, int]) -> EstimatorError:
         width, height = size
@@ -130,12 +154,14 @@ class DepthEstimator:
         )
 
 
-def _batches(pictures: dict[Hashable, np.ndarray], preset: Preset) -> Iterator[tuple[tuple[int, int], list[Hashable]]]:
+def _batches(
+    pictures: Mapping[Hashable, np.ndarray], preset: Preset, resolution: int
+) -> Iterator[tuple[tuple[int, int], list[Hashable]]]:
     """The pictures' keys by network size (width, height), in groups that go through the network together."""
     by_size: dict[tuple[int, int], list[Hashable]] = {}
     for key, picture in pictures.items():
         height, width = picture.shape[:2]
-        by_size.setdefault(network_size((width, height), preset), []).append(key)
+        by_size.setdefault(network_size((width, height), preset, resolution), []).append(key)
     for (width, height), keys in by_size.items():
         count = max(1, BATCH_AREA // (width * height))
         for start in range(0, len(keys), count):

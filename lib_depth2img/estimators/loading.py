@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Union
 from ..errors import WeightsError
 from ..weights import catalog
 from ..weights.finite import is_finite
-from ..weights.hashing import sha256_of
+from ..weights.hashing import kept_sha256
 from ..weights.tensor_file import open_tensor_file, state_dict_names
 
 if TYPE_CHECKING:
@@ -22,15 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["WeightsSource", "build_network", "load_weights"]
 
 WeightsSource = Union[str, Path, "Mapping[str, Tensor]"]
-"""A MiDaS ``.pt``, a whole checkpoint with ``depth_model.*`` in it (.safetensors or .ckpt), or a state dict."""
+"""A published file (.pt, .pth, .safetensors), a checkpoint with ``depth_model.*`` in it (.safetensors, .ckpt), or a
+state dict."""
 
 _log = logging.getLogger(__name__)
 
 _PREFIXES = ("depth_model.model.", "model.", "")
 """Where the network's own names begin: in a checkpoint, in a depth stage, in a published file."""
 
+_MARKS = ("pretrained.", "backbone.embeddings.")
+"""How the names of an estimator's own weights begin: as all authors publish them, and as transformers does."""
+
 _UNUSED = ("pretrained.model.head.", "num_batches_tracked")
 """Names that do not matter to the estimate: the classifier head, which some files lack, and a counter of BatchNorm."""
+
+_DERIVED = (".relative_position_index", ".relative_coords_table", ".attn_mask", ".k_bias")
+"""Ends of names of what follows from sizes alone: the timm of 2022 saved it, and the networks here compute it."""
 
 _SHOWN = 2
 
@@ -52,7 +58,8 @@ def build_network(preset: Preset, source: WeightsSource) -> nn.Module:
 
 
 def load_weights(source: WeightsSource, preset: Preset) -> dict[str, Tensor]:
-    """The network's state dict out of ``source``, names as published; of a checkpoint only ``depth_model.*`` is read.
+    """The network's state dict out of ``source``, names as the network has them; of a checkpoint only ``depth_model.*``
+    is read.
 
     A ``.pt`` whose sha256 the catalogue knows must be ``preset``'s; an unknown one is logged as such and judged by
     its names.
@@ -62,19 +69,27 @@ def load_weights(source: WeightsSource, preset: Preset) -> dict[str, Tensor]:
     """
     if isinstance(source, Mapping):
         prefix = _prefix(source, _described(source), preset)
-        return {name.removeprefix(prefix): tensor for name, tensor in source.items() if name.startswith(prefix)}
+        return preset.as_named(
+            {name.removeprefix(prefix): tensor for name, tensor in source.items() if _is_own(name, prefix)}
+        )
     path = Path(source)
     with open_tensor_file(path) as file:
         names = state_dict_names(file)
         prefix = _prefix(names, _described(source), preset)
         if prefix != _PREFIXES[0]:
             _check_origin(path, preset)
-        return {name.removeprefix(prefix): file.read(entry) for name, entry in names.items() if name.startswith(prefix)}
+        return preset.as_named(
+            {name.removeprefix(prefix): file.read(entry) for name, entry in names.items() if _is_own(name, prefix)}
+        )
+
+
+def _is_own(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and not name.endswith(_DERIVED)
 
 
 def _prefix(names: Mapping[str, object], described: str, preset: Preset) -> str:
     for prefix in _PREFIXES:
-        if any(name.startswith(f"{prefix}pretrained.") for name in names):
+        if any(name.startswith(prefix + mark) for name in names for mark in _MARKS):
             return prefix
     if any(name.startswith("model.diffusion_model.") for name in names):
         raise WeightsError(
@@ -82,13 +97,13 @@ def _prefix(names: Mapping[str, object], described: str, preset: Preset) -> str:
             f"python -m lib_depth2img install --estimator {preset.name} --to DIR fetches one."
         )
     raise WeightsError(
-        f"{described} holds no MiDaS weights; expected names that start with pretrained. or {_PREFIXES[0]}"
+        f"{described} holds no estimator's weights; expected names that start with "
+        f"{', '.join(_MARKS)} or {_PREFIXES[0]}"
     )
 
 
 def _check_origin(path: Path, preset: Preset) -> None:
-    status = path.stat()
-    digest = _digest_of(path.resolve(), status.st_size, status.st_mtime_ns)
+    digest = kept_sha256(path)
     known = catalog.file_with_sha256(digest)
     if known is None:
         _log.warning(
@@ -96,12 +111,6 @@ def _check_origin(path: Path, preset: Preset) -> None:
         )
     elif known.estimator != preset.name:
         raise WeightsError(f"{path.name} is {known.name} by its sha256; expected weights of {preset.name}.")
-
-
-@functools.lru_cache(maxsize=64)
-def _digest_of(path: Path, _size: int, _changed: int) -> str:
-    """Of a file as it is now; under --medvram a network is built for every generation, and would be hashed for each."""
-    return sha256_of(path)
 
 
 def _check(network: nn.Module, weights: Mapping[str, Tensor], preset: Preset, described: str) -> None:

@@ -1,11 +1,13 @@
 """From a picture to the network's input.
 
 Sources: Stability's ldm/modules/midas/midas/transforms.py (Resize, NormalizeImage) and ldm/data/util.py (AddMiDaS),
-which the host uses in modules/processing.py:304-308.
+which the host uses in modules/processing.py:304-308; Depth Anything V2's depth_anything_v2/util/transform.py, which is
+the same with another bound and other multiples.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["network_input", "network_size", "picture_array", "shrunk"]
 
-MULTIPLE = 32
 SHRUNK = 4 / 3
 """Side of the largest picture that MiDaS is shown, in sides of its input: 512 for 384, as in the host at 512x512."""
 
 MAX_AREA = 16 * 384 * 384
 """Pixels of the largest network input. MiDaS's own rule has no bound: a 1:40 panorama is 40 times the usual work."""
+
+MAX_SHAPE = 4
+"""At a size that somebody asked for, the bound is that of a picture of this shape, 4:1, where that is more."""
 
 
 def picture_array(picture: Image.Image | np.ndarray) -> np.ndarray:
@@ -49,30 +53,45 @@ def picture_array(picture: Image.Image | np.ndarray) -> np.ndarray:
     return picture
 
 
-def network_size(size: tuple[int, int], preset: Preset) -> tuple[int, int]:
-    """(width, height) of the network's input for a picture of ``size`` (width, height): multiples of 32.
+def network_size(size: tuple[int, int], preset: Preset, resolution: int = 0) -> tuple[int, int]:
+    """(width, height) of the network's input for a picture of ``size`` (width, height): the preset's multiples.
 
-    As MiDaS does it, except where that gives a side of zero (beyond about 24:1) or more than ``MAX_AREA`` pixels:
-    there the shape is squeezed, which an estimate over the whole picture survives.
+    ``resolution``: in place of the preset's side, where it is not 0. As the authors do it, except where that gives a
+    side of zero (beyond about 24:1) or more than ``MAX_AREA`` pixels: there the shape is squeezed, which an estimate
+    over the whole picture survives.
     """
-    to_width, to_height = (preset.side / side for side in size)
-    if preset.fit == "upper_bound":
-        scale = min(to_width, to_height)
+    side = resolution or preset.side
+    scales = [side / length for length in size]
+    if preset.fit == "square":
+        across, down = scales
     else:
-        scale = to_width if abs(1 - to_width) < abs(1 - to_height) else to_height
-    width, height = (_to_multiple(scale * side, preset) for side in size)
-    if width * height > MAX_AREA:
-        short = min(width, height)
-        longest = MAX_AREA // short // MULTIPLE * MULTIPLE
+        across = down = _scale(scales, preset)
+    width, height = _to_multiple(across * size[0], side, preset), _to_multiple(down * size[1], side, preset)
+    area = max(MAX_AREA, MAX_SHAPE * resolution**2)
+    if width * height > area:
+        longest = area // min(width, height) // preset.multiple * preset.multiple
         width, height = min(width, longest), min(height, longest)
     return width, height
 
 
-def _to_multiple(length: float, preset: Preset) -> int:
-    rounded = round(length / MULTIPLE) * MULTIPLE
-    if preset.fit == "upper_bound" and rounded > preset.side:
-        rounded = int(length // MULTIPLE) * MULTIPLE
-    return max(rounded, MULTIPLE)
+def _scale(scales: Sequence[float], preset: Preset) -> float:
+    """By how much both sides of a picture are scaled, of what would bring each to the network's."""
+    if preset.fit == "upper_bound":
+        return min(scales)
+    if preset.fit == "lower_bound":
+        return max(scales)
+    to_width, to_height = scales
+    return to_width if abs(1 - to_width) < abs(1 - to_height) else to_height
+
+
+def _to_multiple(length: float, side: int, preset: Preset) -> int:
+    multiple = preset.multiple
+    rounded = round(length / multiple) * multiple
+    if preset.fit == "upper_bound" and rounded > side:
+        rounded = int(length // multiple) * multiple
+    if preset.fit == "lower_bound" and rounded < side:
+        rounded = math.ceil(length / multiple) * multiple
+    return max(rounded, multiple)
 
 
 def shrunk(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -96,9 +115,11 @@ def network_input(pictures: Sequence[np.ndarray], size: tuple[int, int], preset:
     import cv2
     import torch
 
-    mean = np.array(preset.mean, dtype=np.float32)
-    std = np.array(preset.std, dtype=np.float32)
+    mean = np.array(preset.mean, dtype=preset.resized_in)
+    std = np.array(preset.std, dtype=preset.resized_in)
     resized = [
-        cv2.resize(picture.astype(np.float32) / 255.0, size, interpolation=cv2.INTER_CUBIC) for picture in pictures
+        cv2.resize(picture.astype(preset.resized_in) / 255.0, size, interpolation=cv2.INTER_CUBIC)
+        for picture in pictures
     ]
-    return torch.from_numpy(np.stack([(picture - mean) / std for picture in resized])).permute(0, 3, 1, 2)
+    normalised = np.stack([(picture - mean) / std for picture in resized]).astype(np.float32, copy=False)
+    return torch.from_numpy(normalised).permute(0, 3, 1, 2)

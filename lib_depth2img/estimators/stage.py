@@ -31,7 +31,7 @@ class DepthStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, h, w) normalised pictures of any float dtype -> (B, 1, h, w) float32 nearness (near = high), >= 0.
 
-        h and w are multiples of 32. Computed in the weights' own precision, also where the caller is under autocast:
+        h and w are multiples of what the preset says. Computed in the weights' own precision, also under autocast:
         the last layer and the standardisation of weights need their float32.
         """
         dtype = next(parameter.dtype for parameter in self.model.parameters())

@@ -18,11 +18,13 @@ from ..depth.adjust import RANGES, Adjustments, Range
 from ..depth.control import CONTROL_RANGES, MODES
 from ..depth.extent import Extent, checked_extent
 from ..errors import RequestError
+from ..estimators.detail import RESOLUTIONS, TILES
 from .user_image import UserImage, shortened
 
 __all__ = [
     "FIELDS",
     "Choice",
+    "Count",
     "Field",
     "Flag",
     "Interval",
@@ -118,6 +120,11 @@ class Number(Field):
     def allowed(self) -> str:
         return f"a number from {self.low:g} to {self.high:g}"
 
+    @property
+    def least(self) -> float:
+        """Where a slider begins."""
+        return self.low
+
     def check(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise self.refusal(value)
@@ -131,6 +138,30 @@ class Number(Field):
         except ValueError as error:
             raise self.refusal(text) from error
         return self.check(number)
+
+
+@dataclass(frozen=True)
+class Count(Number):
+    """A whole number in [low, high], or 0 where ``zero`` says what that means."""
+
+    step: float = 1
+    zero: str = ""
+
+    @property
+    def allowed(self) -> str:
+        whole = f"a whole number from {self.low:g} to {self.high:g}"
+        return f"{whole}, or 0 for {self.zero}" if self.zero else whole
+
+    def check(self, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or value % 1 != 0:
+            raise self.refusal(value)
+        if not (value == 0 and self.zero) and not self.low <= value <= self.high:  # type: ignore[operator]
+            raise self.refusal(value)
+        return int(value)  # type: ignore[call-overload] # numbers.Real has no __int__
+
+    @property
+    def least(self) -> float:
+        return 0 if self.zero else self.low
 
 
 @dataclass(frozen=True)
@@ -254,7 +285,13 @@ def _number(name: str, label: str, default: float, hint: str, allowed: Range) ->
 
 
 FIELDS: tuple[Field, ...] = (
-    Flag("enabled", "Enable", True, "Off: the host's own depth conditioning is used.", "Depth2Img enabled"),
+    Flag(
+        "enabled",
+        "Enable",
+        True,
+        "Off: the host's own depth conditioning is used. This model is made for denoising strengths up to 1.0.",
+        "Depth2Img enabled",
+    ),
     Choice("source", "Depth from", "init_image", "Where the depth comes from.", "Depth2Img source", choices=_sources),
     Picture("image", "Depth map file", None, "PNG and TIFF of 8 or 16 bits, float TIFF, OpenEXR, PFM, NPY or NPZ."),
     Choice(
@@ -318,8 +355,8 @@ FIELDS: tuple[Field, ...] = (
         "strength",
         "Depth strength",
         1.0,
-        "How much depth counts: 0 not at all, 1 as the model was trained, above 1 guidance stresses it. Anything but "
-        "0, 1 and 2 takes twice the time.",
+        "How much depth counts: 0 not at all, 1 as the model was trained, above 1 more than that. Between 0 and 1 it "
+        "takes twice the time.",
         CONTROL_RANGES["strength"],
     ),
     _number("start", "Depth start", 0.0, "From which share of the steps on depth counts.", CONTROL_RANGES["start"]),
@@ -349,6 +386,29 @@ FIELDS: tuple[Field, ...] = (
         "From which to which number of the map depth reaches, such as 0.5 to 20, the same for every picture; metres "
         "for maps of distances in metres, 0 to 1 for PNG. Empty: each picture's own lowest and highest.",
         "Depth2Img range",
+    ),
+    Count(
+        "resolution",
+        "Resolution of the estimate",
+        0,
+        "How large the estimator sees a picture, in pixels. More shows finer things and may lose the whole.",
+        "Depth2Img resolution",
+        axis=True,
+        low=RESOLUTIONS[0],
+        high=RESOLUTIONS[1],
+        step=32,
+        zero="the network's own",
+    ),
+    Count(
+        "tiles",
+        "Tiles of the estimate",
+        1,
+        "How many along the shorter side are estimated by themselves too, for large pictures: 1 none, 2 about 5 times "
+        "the time, 4 about 17 times.",
+        "Depth2Img tiles",
+        axis=True,
+        low=TILES[0],
+        high=TILES[1],
     ),
 )
 """In the dataclass's order, which is also that of positional API arguments."""

@@ -11,6 +11,7 @@ from ..depth.adjust import ADJUSTMENTS, Adjustments
 from ..depth.control import Control
 from ..depth.extent import Extent, nearness_extent
 from ..errors import RequestError
+from ..estimators.detail import Detail
 from .fields import FIELDS, field_named, refuse_unknown, source_label
 from .user_image import ImageDecoder, UserImage, decode_image, shortened
 
@@ -51,6 +52,8 @@ class Depth2ImgRequest:
     region: UserImage | None = None
     outside_mask: bool = False
     range: Extent | None = None
+    resolution: int = 0
+    tiles: int = 1
 
     def __post_init__(self) -> None:
         for entry in FIELDS:
@@ -98,6 +101,11 @@ class Depth2ImgRequest:
     def adjustments(self) -> Adjustments:
         """What is changed on the depth map, as the depth library takes it."""
         return Adjustments(**{name: getattr(self, name) for name in ADJUSTMENTS})
+
+    @property
+    def detail(self) -> Detail:
+        """How finely depth is estimated, as the estimators take it."""
+        return Detail(self.resolution, self.tiles)
 
     def control(self, region: Tensor | None) -> Control:
         """How much depth counts; ``region``: (B, 1, h, w) as ``Control`` takes it, None for everywhere."""

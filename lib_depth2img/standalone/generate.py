@@ -11,6 +11,7 @@ from ..depth.control import Control
 from ..depth.extent import UNIT, Extent
 from ..devices import out_of_memory_as, without_autocast
 from ..errors import CheckpointError, RequestError
+from ..estimators.detail import AS_TRAINED, Detail
 from ..progress import Listener
 from . import pictures
 from .sampling import Sampling
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["estimate_depth", "generate"]
 
 
-def estimate_depth(model: Model, picture: Image.Image) -> DepthMap:
-    """Nearness of the picture by the depth stage that the checkpoint brought.
+def estimate_depth(model: Model, picture: Image.Image, detail: Detail = AS_TRAINED) -> DepthMap:
+    """Nearness of the picture by the depth stage that the checkpoint brought, so finely.
 
     Raises:
         CheckpointError: the checkpoint brought none.
@@ -38,7 +39,7 @@ def estimate_depth(model: Model, picture: Image.Image) -> DepthMap:
             "The checkpoint holds no depth_model.*, so it cannot estimate depth. Bring a map with --depth-map, or make "
             "one: python -m lib_depth2img depth."
         )
-    depth_map = model.estimator.estimate([picture])[0]
+    depth_map = model.estimator.estimate([picture], detail)[0]
     if model.offload:
         model.estimator.release()
     return depth_map

@@ -11,6 +11,7 @@ from ..progress import Listener, Progress
 from .samplers import DRAWING, scheduler
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from .loading import Model
@@ -90,20 +91,25 @@ class Sampling:
         """What the UNet says of ``x`` (N, 4, h, w), with as much depth as counts."""
         import torch
 
-        unet = self.model.unet
-        context = context.expand(len(x), -1, -1).to(unet.dtype)
+        context = context.expand(len(x), -1, -1).to(self._dtype)
 
         def asked(channel: Tensor) -> Tensor:
-            seen = torch.cat([x, channel], dim=1).to(unet.dtype)
-            found: Tensor = unet(seen, t, context, return_dict=False)[0]
+            seen = torch.cat([x, channel], dim=1).to(self._dtype)
+            found: Tensor = self.model.unet(seen, t, context, return_dict=False)[0]
             return found.float()
 
         channel = self.depth.expand(len(x), -1, -1, -1)
         return self.control.answer(asked, channel, Rows([0] * len(x), prompted), progress)
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        """The UNet's; its own ``dtype`` goes through all of its modules each time, almost a millisecond."""
+        found: torch.dtype = next(self.model.unet.parameters()).dtype
+        return found
+
     def _check(self, x: Tensor) -> None:
         if not bool(x.isfinite().all()):
-            precision = str(self.model.unet.dtype).removeprefix("torch.")
+            precision = str(self._dtype).removeprefix("torch.")
             remedy = (
                 "The checkpoint or a LoRA is broken, or --cfg-scale too high."
                 if precision == "float32"

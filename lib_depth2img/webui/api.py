@@ -71,6 +71,8 @@ class DepthRequest(BaseModel):
     invert: bool = _of_table("invert")
     clip: float = _of_table("clip")
     range: list[float] | None = _of_table("range")
+    resolution: int = _of_table("resolution")
+    tiles: int = _of_table("tiles")
 
     class Config:
         extra = "allow"  # an unknown field is refused with the sentence that img2img would give
@@ -128,7 +130,10 @@ def depth(body: DepthRequest) -> DepthResponse:
         maps = [
             _encoded(depth_map.adjusted(request.adjustments, extent=request.extent), picture.size, body.format)
             for depth_map, picture, request in zip(
-                services.estimate_all(pictures, fields["estimator"]), pictures, requests, strict=True
+                services.estimate_all(pictures, fields["estimator"], requests[0].detail),
+                pictures,
+                requests,
+                strict=True,
             )
         ]
     if body.image is None:

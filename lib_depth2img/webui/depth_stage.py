@@ -22,13 +22,21 @@ from ..errors import CheckpointError, EstimatorError
 from ..estimators.loading import build_network
 from ..estimators.presets import DEFAULT_PRESET
 from ..estimators.stage import DepthStage
-from ..weights import catalog
+from ..weights import catalog, elsewhere
 from .hosts import Point, host
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["HostDepthStage", "hook", "missing_weights", "nothing_inside", "refuse_damaged", "weights_file"]
+__all__ = [
+    "HostDepthStage",
+    "hook",
+    "missing_weights",
+    "nothing_inside",
+    "refuse_damaged",
+    "verified_weights",
+    "weights_file",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -87,14 +95,31 @@ class HostDepthStage(DepthStage):
 
 
 def weights_file(preset: str) -> Path | None:
-    """A preset's weights in the host's MiDaS folder, under any name they are published by, or None."""
+    """A preset's weights: in the host's MiDaS folder, under any name they are published by, or in another program's
+    folder; None where there are none.
+    """
     file = next((file for file in catalog.FILES if file.estimator == preset), None)
     if file is None:
         return None
-    names = [file.name]
-    for source in file.sources:
-        names.append(source.filename if isinstance(source, catalog.HubSource) else source.url.rsplit("/", 1)[-1])
-    return next((path for name in names if (path := host.midas_folder() / name).is_file()), None)
+    own = (host.midas_folder() / name for name in file.names)
+    return next((path for path in own if path.is_file()), None) or elsewhere.find(
+        preset, elsewhere.roots_of(host.midas_folder().parents[1])
+    )
+
+
+def verified_weights(preset: str) -> Path:
+    """As :func:`weights_file`; what lies in another program's folder is taken only if it is what its name says.
+
+    Raises:
+        EstimatorError: there are none.
+        WeightsError: there is another file of that name.
+    """
+    weights = weights_file(preset)
+    if weights is None:
+        raise missing_weights(preset)
+    if weights.parent != host.midas_folder():
+        elsewhere.refuse_other(weights, preset)
+    return weights
 
 
 def missing_weights(preset: str) -> EstimatorError:
@@ -125,9 +150,10 @@ def refuse_damaged() -> None:
 
 
 def hook() -> None:
-    """Replace what the host builds and where it looks for the yaml; ``host.undo`` puts both back."""
+    """Replace what the host builds, and look on where it looks for the yaml; ``host.undo`` puts it back."""
     host.replace(Point.DEPTH_STAGE, lambda _: HostDepthStage)
     host.replace(Point.CHECKPOINT_YAML, _finding)
+    host.replace(Point.CHECKPOINT_TENSORS, _examining)
 
 
 def _finding(original: Any) -> Any:
@@ -139,6 +165,15 @@ def _finding(original: Any) -> Any:
         return original(state_dict, info) if found is None else str(found)
 
     return find_checkpoint_config
+
+
+def _examining(original: Any) -> Any:
+    @functools.wraps(original)
+    def tensors(state_dict: Any) -> Any:
+        _examine(state_dict, host.checkpoint_file())
+        return original(state_dict)
+
+    return tensors
 
 
 def _depth_config(state_dict: Any, checkpoint: Path) -> Path | None:
@@ -169,14 +204,16 @@ def _depth_config(state_dict: Any, checkpoint: Path) -> Path | None:
 def _examine(state_dict: Any, checkpoint: Path) -> None:
     """Note what is wrong with a depth model, and say it; the rounded noise schedule is put right.
 
-    Without a schedule in the checkpoint, the model keeps the one that its yaml describes.
+    Without a schedule in the checkpoint, the model keeps the one that its yaml describes, or the host's own.
     """
     contents = contents_of(state_dict)
     _damaged.pop(checkpoint, None)
     if not contents.is_depth_model:
         return
     if faults.rounded_schedule(state_dict):
-        _log.warning("Depth2Img: the noise schedule in %s is rounded to bfloat16; its yaml's is used.", checkpoint.name)
+        _log.warning(
+            "Depth2Img: the noise schedule in %s is rounded to bfloat16; an exact one is used.", checkpoint.name
+        )
         del state_dict[faults.SCHEDULE]
     lacks, broken = faults.lacking(contents), faults.not_finite_of(state_dict)
     said = [*([f"lacks {' and '.join(lacks)}"] if lacks else []), *([faults.described(broken)] if broken else [])]

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoint.contents import contents_of_file
 from ..errors import EstimatorError
 from ..estimators.cache import DepthCache
+from ..estimators.detail import AS_TRAINED, Detail
 from ..estimators.estimator import DepthEstimator
 from ..estimators.network import BorrowedNetwork
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from . import settings
-from .depth_stage import HostDepthStage, missing_weights, nothing_inside, weights_file
+from .depth_stage import HostDepthStage, missing_weights, nothing_inside, verified_weights, weights_file
 from .hosts import Point, host
 from .ui.services import EstimatorStatus
 
@@ -46,8 +47,8 @@ class Estimators:
         self._lock = threading.Lock()
         self._own: dict[tuple[str, ...], DepthEstimator] = {}
 
-    def estimate(self, pictures: Sequence[Image.Image], name: str) -> list[DepthMap]:
-        """One depth map for each picture.
+    def estimate(self, pictures: Sequence[Image.Image], name: str, detail: Detail = AS_TRAINED) -> list[DepthMap]:
+        """One depth map for each picture, so finely.
 
         Raises:
             EstimatorError: the estimator's weights are not there, or it cannot run.
@@ -56,7 +57,7 @@ class Estimators:
         self.cache.max_bytes = settings.current().cache_megabytes * _MEGABYTE
         estimator = self._checkpoint() if name == CHECKPOINT else self._preset(name)
         with host.status(f"Estimating depth on {estimator.device}"):
-            return estimator.estimate(pictures)
+            return estimator.estimate(pictures, detail)
 
     def statuses(self) -> list[EstimatorStatus]:
         """All estimators and whether they can run now; opens no file."""
@@ -100,10 +101,7 @@ class Estimators:
         return self._kept(DEFAULT_PRESET, DEFAULT_PRESET, weights)
 
     def _preset(self, name: str) -> DepthEstimator:
-        weights = weights_file(name)
-        if weights is None:
-            raise missing_weights(name)
-        return self._kept(name, name, weights)
+        return self._kept(name, name, verified_weights(name))
 
     def _kept(self, name: str, preset: str, weights: Path) -> DepthEstimator:
         """The estimator called ``name``, loaded anew when its file or the settings are others than the last time."""

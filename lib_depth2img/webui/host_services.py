@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoint import small_model
 from ..checkpoint.pair import install_pair
 from ..errors import InstallError
+from ..estimators.detail import AS_TRAINED, Detail
 from ..replacing import replacing
 from ..weights import catalog
 from ..weights.download import as_install_error
@@ -57,14 +58,16 @@ class HostServices:
     def init_picture(self, picture: Image.Image) -> Image.Image:
         return host.init_picture(picture)
 
-    def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
-        return self.estimate_all([picture], estimator)[0]
+    def estimate(self, picture: Image.Image, estimator: str, detail: Detail = AS_TRAINED) -> DepthMap:
+        return self.estimate_all([picture], estimator, detail)[0]
 
-    def estimate_all(self, pictures: Sequence[Image.Image], estimator: str) -> list[DepthMap]:
+    def estimate_all(
+        self, pictures: Sequence[Image.Image], estimator: str, detail: Detail = AS_TRAINED
+    ) -> list[DepthMap]:
         """One depth map for each picture, as ``PanelServices.estimate``."""
         queue: Any = contextlib.nullcontext() if self._in_queue else host.lock()
         with queue:
-            depth_maps = ESTIMATORS.estimate(pictures, estimator)
+            depth_maps = ESTIMATORS.estimate(pictures, estimator, detail)
             ESTIMATORS.after_generation()
         return depth_maps
 
@@ -108,7 +111,8 @@ def _download(file: catalog.CatalogFile) -> Download:
         name=file.name,
         title=title,
         nbytes=file.about_bytes,
-        licence=file.licence.name,
+        licence=str(file.licence),
+        remark=file.remark,
         licence_url=file.licence.url,
         installed=installed,
     )

@@ -11,7 +11,7 @@ from .ui.settings_page import options_on_page
 
 __all__ = ["Settings", "current", "register", "unregister"]
 
-_PAGE = ("depth2img", "Depth2Img")
+_PAGE = ("depth2img", "Depth2Img", "sd")  # under "Stable Diffusion" (shared_options.py:28), where img2img is
 _PREFIX = "depth2img_"
 
 

@@ -131,7 +131,7 @@ def _check_announced(response: requests.Response, *_: object, file: CatalogFile,
         SourceError: it is another one.
     """
     sha256 = SHA256.search(response.headers.get("X-Linked-Etag", "").lower())
-    if sha256 and sha256[0] != file.sha256:
+    if sha256 and file.is_not(sha256[0]):
         raise SourceError(f"it holds another file of this name: sha256 {sha256[0]}, expected {file.sha256}")
     size = _announced_size(response)
     if size is not None and not file.may_have(size):

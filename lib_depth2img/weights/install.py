@@ -54,13 +54,15 @@ def install(
         if target.exists():
             return _kept(file, target, reporter, digest_of)
         make_folder(target.parent)
-        part = target.with_name(f"{file.name}.{file.sha256[:8]}.part")
+        part = target.with_name(f"{file.name}.{(file.sha256 or 'unknown')[:8]}.part")
         with _lock(part.with_suffix(".lock"), reporter):
             if target.exists():  # whoever held the lock has brought it in
                 return _kept(file, target, reporter, digest_of)
             _download(file, part, reporter)
             _name(part, target, reporter)
-        digest_of(target, lambda: file.sha256)  # verified this very moment: to be noted, not to be read
+        if file.sha256:
+            verified = file.sha256  # this very moment: to be noted, not to be read
+            digest_of(target, lambda: verified)
     return target
 
 
@@ -73,7 +75,7 @@ def _kept(file: CatalogFile, target: Path, reporter: Reporter, digest_of: Digest
             f"(sha256 {file.sha256}). Move it away and start again."
         )
     digest = digest_of(target, lambda: sha256_of(target, reporter))
-    if digest != file.sha256:
+    if file.is_not(digest):
         raise InstallError(
             f"{target} is already there but is another file: sha256 {digest}, expected {file.sha256}. "
             "Move it away and start again."
@@ -126,7 +128,7 @@ def _download(file: CatalogFile, part: Path, reporter: Reporter) -> None:
         f"{file.name} could not be downloaded. Tried: {'; '.join(tried)}. "
         f"By hand: get {file.sources[0].url} in any way, save it as {part.with_name(file.name)}, and install again, "
         "which verifies it. "
-        f"Its sha256 must be {file.sha256}, its size {file.size_text}."
+        f"Its sha256 {f'must be {file.sha256}' if file.sha256 else 'is not known'}, its size {file.size_text}."
     )
 
 
@@ -138,7 +140,7 @@ def _download_from(source: HubSource | UrlSource, file: CatalogFile, part: Path,
         _check_space(part, file.nbytes or file.about_bytes)
         fetch(remote, part, reporter)
         digest = when_let_go(lambda: sha256_of(part, reporter), meanwhile=reporter.check)
-        if digest == file.sha256 and file.nbytes in (None, part.stat().st_size):
+        if not file.is_not(digest) and file.nbytes in (None, part.stat().st_size):
             return
         size = part.stat().st_size
         when_let_go(part.unlink, meanwhile=reporter.check)

@@ -37,10 +37,11 @@ def answered(control: Control, progress: float = 0.5, channel: torch.Tensor = CH
     return found, len(unet.asked)
 
 
-def expected(s: torch.Tensor) -> torch.Tensor:
+def expected(s: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
+    """With the share s of what the UNet says with the channel, or with a stretched one."""
     unet = Unet()
     flat = unet(torch.full_like(CHANNEL, -1))
-    return flat + s * (unet(CHANNEL) - flat)
+    return flat + s * (unet(max(strength, 1.0) * (CHANNEL + 1) - 1) - flat)
 
 
 def test_the_default_is_what_the_model_says_bit_for_bit_at_no_cost():
@@ -65,12 +66,14 @@ def test_between_it_is_a_mix_of_two_answers(strength):
     torch.testing.assert_close(found, expected(torch.tensor(strength)), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("strength", "negative", "asked"), [(1.25, 0.75, 2), (1.5, 0.5, 2), (2.0, 0.0, 1)])
-def test_above_one_the_negative_prompt_sees_less(strength, negative, asked):
+@pytest.mark.parametrize("strength", [1.25, 1.5, 2.0])
+def test_above_one_the_channel_is_stretched_from_the_farthest_on_at_no_cost(strength):
     found, passes = answered(Control(strength))
-    assert passes == asked
-    s = torch.tensor([1, 1, negative, negative]).reshape(4, 1, 1, 1)
-    torch.testing.assert_close(found, expected(s), rtol=0, atol=1e-6)
+    assert passes == 1
+    torch.testing.assert_close(found, Unet()(strength * CHANNEL + strength - 1), rtol=1e-6, atol=1e-6)
+    late, passes = answered(Control(strength, end=0.5))
+    assert passes == 1
+    assert torch.equal(late, Unet()(torch.full_like(CHANNEL, -1)))
 
 
 @pytest.mark.parametrize(("start", "end", "first"), [(0.0, 1.0, 4), (0.5, 1.0, 12), (0.0, 0.5, 2)])
@@ -98,22 +101,29 @@ def test_the_end_is_the_end_for_samplers_that_take_more_steps_than_they_said():
     assert torch.equal(answered(Control(start=0.5), 1.2)[0], Unet()(CHANNEL))
 
 
-@pytest.mark.parametrize(("strength", "negative"), [(1.0, 0.5), (0.5, 0.25), (1.5, 0.25)])
+@pytest.mark.parametrize(("strength", "negative"), [(1.0, 0.5), (0.5, 0.25), (1.5, 0.5)])
 def test_on_the_side_of_depth_the_negative_prompt_sees_half(strength, negative):
     found, passes = answered(Control(strength, mode="depth"))
     assert passes == 2
     prompt = min(strength, 1.0)
-    torch.testing.assert_close(found, expected(torch.tensor([prompt, prompt, negative, negative]).reshape(4, 1, 1, 1)))
+    s = torch.tensor([prompt, prompt, negative, negative]).reshape(4, 1, 1, 1)
+    torch.testing.assert_close(found, expected(s, strength))
 
 
 def test_a_region_counts_for_its_own_picture():
     region = torch.rand(2, 1, 3, 5, generator=torch.Generator().manual_seed(1))
     found, passes = answered(Control(1.5, region=region))
     assert passes == 2
-    s = torch.tensor([1, 1, 0.5, 0.5]).reshape(4, 1, 1, 1) * region[[0, 1, 0, 1]]
-    torch.testing.assert_close(found, expected(s))
+    torch.testing.assert_close(found, expected(region[[0, 1, 0, 1]], 1.5))
     one = region[:1]
     torch.testing.assert_close(answered(Control(region=one))[0], expected(one))
+
+
+def test_a_region_follows_a_step_at_another_size():
+    """Half the latent, as some samplers look at it: each of its pixels has the mean of four."""
+    region = torch.rand(1, 1, 6, 10, generator=torch.Generator().manual_seed(2))
+    half = region.reshape(1, 1, 3, 2, 5, 2).mean((3, 5))
+    torch.testing.assert_close(answered(Control(region=region))[0], expected(half))
 
 
 def test_a_white_region_costs_nothing():

@@ -27,9 +27,13 @@ from lib_depth2img.estimators.presets import PRESETS, get_preset
 from lib_depth2img.estimators.stage import DepthStage
 from tests.pretend import left_on, pretended
 
-NETWORKS = (*PRESETS, "small")
-MOVED = tuple(name for name in NETWORKS if name != "dpt_large")
-"""1.4 GB that are made of the same layers as ``dpt_hybrid`` are not sent to and fro."""
+LARGE = ("depth_anything_v2_base", "depth_anything_v2_large", "dpt_beit_large_512", "dpt_swin2_large_384")
+"""Made of the same layers as a smaller one among the presets."""
+
+NETWORKS = (*(name for name in PRESETS if name not in LARGE), "small")
+MOVED = tuple(name for name in NETWORKS if name not in ("dpt_large", "dpt_beit_large_384"))
+"""1.4 GB are not sent to and fro: those of ``dpt_large`` are the layers of ``dpt_hybrid``, and BEiT's are tested by a
+reduced network in ``test_midas31.py``."""
 
 REPLACED_BY_HOSTS = (nn.Linear, nn.Conv2d, nn.MultiheadAttention, nn.GroupNorm, nn.LayerNorm)
 """modules/devices.py:134-140 and extensions-builtin/Lora/lora_patches.py:8-18."""
@@ -51,7 +55,7 @@ def test_autocast_of_the_device_is_left() -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps", "privateuseone:0"])
-@pytest.mark.parametrize("name", ["dpt_hybrid", "midas_v21_small"])
+@pytest.mark.parametrize("name", ["dpt_hybrid", "midas_v21_small", "depth_anything_v2_small", "dpt_swin2_tiny_256"])
 def test_an_estimate_on_another_device_is_the_same(name, device, random_network, photograph, lightened) -> None:
     weights, pictures = random_network(name).state_dict(), [photograph]
     expected = lightened(DepthEstimator(name, weights=weights)).estimate(pictures)[0].values
@@ -102,14 +106,14 @@ def test_a_stage_that_is_sent_away_leaves_nothing_behind(name, move) -> None:
 
 @pytest.mark.parametrize("name", MOVED)
 def test_the_stage_takes_any_dtype_and_computes_in_its_own(name) -> None:
-    stage = stage_of_zeros(name)
+    stage, side = stage_of_zeros(name), 2 * get_preset(name).multiple
     with pretended():
         stage.to("cuda", torch.float16)
         for dtype in (torch.float32, torch.float16):
-            nearness = stage(torch.zeros(1, 3, 64, 64, device="cuda", dtype=dtype))
-            assert nearness.shape == (1, 1, 64, 64)
+            nearness = stage(torch.zeros(1, 3, side, side, device="cuda", dtype=dtype))
+            assert nearness.shape == (1, 1, side, side)
         with pytest.raises(RuntimeError, match="same device"):
-            stage(torch.zeros(1, 3, 64, 64))  # the pretence can fail
+            stage(torch.zeros(1, 3, side, side))  # the pretence can fail
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

@@ -124,7 +124,7 @@ def test_a_checkpoint_without_midas_names_the_way_out(tmp_path):
 
 def test_other_weights_are_not_taken_for_midas(tmp_path):
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match=r"other\.safetensors holds no MiDaS weights"):
+    with pytest.raises(WeightsError, match=r"other\.safetensors holds no estimator's weights"):
         load_weights(tmp_path / "other.safetensors", PRESET)
 
 

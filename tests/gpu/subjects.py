@@ -84,20 +84,30 @@ def random_network(name: str) -> nn.Module:
                 module.running_var.uniform_(0.8, 1.2)
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 module.bias.uniform_(-0.1, 0.1)
-        _calibrate(network, _last_layer(name, network))
+        _enliven(network)
+        _calibrate(network, _last_layer(name, network), 256 // get_preset(name).multiple * get_preset(name).multiple)
     return network
 
 
+def _enliven(network: nn.Module) -> None:
+    """Give size to what begins next to zero, so that a fresh network would be next to none."""
+    for name, parameter in network.named_parameters():
+        if name.endswith((".gamma", ".gamma_1", ".gamma_2")) or ("layers." in name and ".norm" in name):
+            parameter.uniform_(0.2, 0.5)
+        elif name.endswith("relative_position_bias_table"):
+            parameter.normal_()
+
+
 def _last_layer(name: str, network: nn.Module) -> nn.Conv2d:
-    place = "scratch.head.3" if name == "small" else "scratch.output_conv.4"
-    layer = network.get_submodule(place)
+    place = {"small": "scratch.head.3", "depth_anything": "depth_head.scratch.output_conv2.2"}
+    layer = network.get_submodule(place.get(name.partition("_v2")[0], "scratch.output_conv.4"))
     assert isinstance(layer, nn.Conv2d)
     return layer
 
 
-def _calibrate(network: nn.Module, last: nn.Conv2d) -> None:
+def _calibrate(network: nn.Module, last: nn.Conv2d, side: int) -> None:
     """Scale and shift the last layer so that a photograph gives nearness around 1000 ± 300, well above ReLU's zero."""
-    picture = torch.from_numpy(photograph((256, 256))).permute(2, 0, 1)[None] / 127.5 - 1
+    picture = torch.from_numpy(photograph((side, side))).permute(2, 0, 1)[None] / 127.5 - 1
     before: list[Tensor] = []
     handle = last.register_forward_hook(lambda module, args, output: before.append(output.clone()))
     network(picture)

@@ -35,9 +35,6 @@ OVERRIDDEN = {
 }
 """Defaults of what tests override for one call: the host restores only what its config.json has (processing.py:823)."""
 
-RESIZING = re.compile(r"\bDy\b", re.IGNORECASE)
-"""Samplers of reForge: at some steps they sample from a latent of another size, which no depth fits."""
-
 Starter = Callable[..., WebUI]
 
 

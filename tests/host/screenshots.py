@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
+from selenium.webdriver import Chrome
 from skimage import data
 
 from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
 from tests import small_checkpoint as small
 from tests.host.server import ROOT, WebUI, webui_class
 from tests.webui.browser import Page, chromium
+from tests.webui.editor_page import Editor
 
 FOLDER = ROOT / "docs" / "pictures"
 MOST_BYTES = 300_000
@@ -34,24 +36,33 @@ _FADES = "*, *::before, *::after { transition: none !important; animation: none 
 
 def main() -> None:
     """Take all pictures."""
-    arguments = _parsed()
+    arguments = parsed("Remake the README's screenshots with a real WebUI.", SMALL_CHECKPOINT)
     arguments.to.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, _webui(Path(folder), arguments) as webui:
+    with tempfile.TemporaryDirectory() as folder:
         driver = chromium(Path(folder) / "chromium")
+        photograph = _photograph(Path(folder))
         try:
-            driver.set_window_size(1280, 2400)
-            page = Page(driver, f"{webui.url}/?__theme=light", patience=300.0)
-            _panel(page, _photograph(Path(folder)), arguments.to)
-            _txt2img(page, arguments.to)
+            with started_webui(Path(folder) / "english", arguments) as webui:
+                page = opened_page(driver, webui, "light", 1280)
+                _panel(page, photograph, arguments.to)
+                _editor(page, arguments.to)
+                _txt2img(page, arguments.to)
+                _open(opened_page(driver, webui, "dark", 480), photograph)
+                _take(arguments.to / "panel-dark.png", page, "#depth2img_panel")
+            with started_webui(Path(folder) / "chinese", arguments, localization="zh_CN") as webui:
+                page = opened_page(driver, webui, "light", 1280)
+                _open(page, photograph)
+                _take(arguments.to / "panel-zh.png", page, "#depth2img_panel")
         finally:
             driver.quit()
 
 
-def _parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Remake the README's screenshots with a real WebUI.")
+def parsed(description: str, checkpoint: Path) -> argparse.Namespace:
+    """Which WebUI, which depth model, and where pictures go."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--root", type=Path, default=os.environ.get("WEBUI_ROOT"), help="default: $WEBUI_ROOT")
     parser.add_argument("--python", type=Path, default=os.environ.get("WEBUI_PYTHON"), help="default: that of its venv")
-    parser.add_argument("--checkpoint", type=Path, default=SMALL_CHECKPOINT, help="default: the small one")
+    parser.add_argument("--checkpoint", type=Path, default=checkpoint, help="default: the small one")
     parser.add_argument("--to", type=Path, default=FOLDER, help="default: docs/pictures")
     arguments = parser.parse_args()
     if not arguments.root or not (arguments.root / "launch.py").is_file():
@@ -61,17 +72,25 @@ def _parsed() -> argparse.Namespace:
     return arguments
 
 
+def opened_page(driver: Chrome, webui: WebUI, theme: str, width: int) -> Page:
+    """The page in a window of that width, which a real one cannot always be made as narrow as."""
+    size = {"width": width, "height": 2600, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    return Page(driver, f"{webui.url}/?__theme={theme}", patience=300.0)
+
+
 @contextmanager
-def _webui(folder: Path, arguments: argparse.Namespace) -> Iterator[WebUI]:
+def started_webui(folder: Path, arguments: argparse.Namespace, **settings: str) -> Iterator[WebUI]:
+    """A WebUI with this extension and that depth model, stopped at the end."""
     python = arguments.python or arguments.root / "venv" / "bin" / "python"
     data_folder = folder / "webui"
-    data_folder.mkdir()
+    data_folder.mkdir(parents=True)
     webui = webui_class(arguments.root)(data_folder, root=arguments.root, python=python)
-    small.register_clip(folder)
-    webui.bring_probe(folder / f"{small.CLIP_ARCHITECTURE}.json")
+    small.register_clip(folder.parent)  # where it stays for a second WebUI
+    webui.bring_probe(folder.parent / f"{small.CLIP_ARCHITECTURE}.json")
     webui.add_checkpoint(arguments.checkpoint.resolve())
     webui.link_extension()
-    webui.write_settings(sd_model_checkpoint=arguments.checkpoint.name)
+    webui.write_settings(sd_model_checkpoint=arguments.checkpoint.name, **settings)
     try:
         webui.start("--no-half")
         yield webui
@@ -85,21 +104,45 @@ def _photograph(folder: Path) -> Path:
     return path
 
 
-def _panel(page: Page, photograph: Path, folder: Path) -> None:
-    """The panel as it opens, and its preview with the levels moved."""
-    page.open()
+def _open(page: Page, photograph: Path) -> None:
+    """The panel with the preview of a photograph. The tabs may be called anything."""
+    page.open(panel=False)
     page.driver.execute_script(
         "document.head.appendChild(document.createElement('style')).textContent = arguments[0]", _FADES
     )
+    page.driver.execute_script("switch_to_img2img()")
+    page.press("#depth2img_panel > .label-wrap")
+    page.until(lambda: page.seen("#depth2img_source"))
     page.upload("img2img_image", photograph)
     page.until(lambda: page.all("#img2img_image img, #img2img_image canvas"))
-    _take(folder / "panel.png", page, "#depth2img_panel")
     page.press("#depth2img_preview_button")
-    page.until(lambda: "Far" in page.text("#depth2img_preview .depth2img-numbers"))
+    page.until(lambda: page.all("#depth2img_preview .depth2img-numbers"))
     page.slide("far", 0.3)
     page.slide("gamma", 1.5)
     page.until(lambda: page.one("#depth2img_preview svg rect").get_attribute("width") == "30.00")
+
+
+def _panel(page: Page, photograph: Path, folder: Path) -> None:
+    """The panel with its preview, the levels moved."""
+    _open(page, photograph)
+    _take(folder / "panel.png", page, "#depth2img_panel")
     _take(folder / "preview.png", page, "#depth2img_preview")
+
+
+def _editor(page: Page, folder: Path) -> None:
+    """The depth editor with a few strokes."""
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 1280, "height": 820, "deviceScaleFactor": 1, "mobile": False}
+    )
+    editor = Editor(page).open()
+    editor.choose("flatten")
+    editor.drag((0.92, 0.3))
+    editor.choose("set", size=0.14, softness=0.3, value=0.9)
+    editor.drag((0.15, 0.12), (0.3, 0.2), (0.45, 0.12))
+    editor.strokes(2)
+    _take(folder / "editor.png", page, "#depth2img_editor")
+    editor.press("leave")
+    page.driver.switch_to.alert.accept()
 
 
 def _txt2img(page: Page, folder: Path) -> None:

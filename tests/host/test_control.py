@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.host.conftest import RESIZING, channel, depth_map, infotexts, left_right, picture_of
+from tests.host.conftest import NO_MIDAS, PLAIN, channel, depth_map, infotexts, left_right, picture_of
 from tests.host.server import WebUI, encode
 
 pytestmark = pytest.mark.usefixtures("webui")
@@ -36,26 +36,27 @@ def equal(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> None:
-    """At 1 nothing changes, at 0 the map does not count at one pass, between it costs a second one and gives another
-    picture than either.
+    """At 1 nothing changes, at 0 the map does not count, at 2 it counts more, each at one pass; between 0 and 1 it
+    costs a second one and gives another picture than either.
     """
     samplers = [entry["name"] for entry in webui.get("/sdapi/v1/samplers").json()]
     assert len(samplers) > 15
     small = {"width": 64, "height": 64}
     for name in samplers:
-        if RESIZING.search(name):
-            continue
         small["sampler_name"] = name
         plain, calls = made(webui, photograph, {}, **small)
         whole, calls_whole = made(webui, photograph, {"strength": 1.0, "start": 0.0, "end": 1.0}, **small)
         half, calls_half = made(webui, photograph, {"strength": 0.5}, **small)
         none, calls_none = made(webui, photograph, {"strength": 0.0}, **small)
+        twice, calls_twice = made(webui, photograph, {"strength": 2.0}, **small)
         flat, _ = made(webui, photograph, depth_map(FLAT_MAP), **small)
         assert equal(plain, whole), name
         assert equal(none, flat), name
         assert not equal(half, plain), name
         assert not equal(half, none), name
-        assert name.startswith(ADAPTIVE) or (calls_whole, calls_half, calls_none) == (calls, 2 * calls, calls), name
+        assert not equal(twice, plain), name
+        counted = calls_whole, calls_half, calls_none, calls_twice
+        assert name.startswith(ADAPTIVE) or counted == (calls, 2 * calls, calls, calls), name
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,22 @@ def test_with_settings_of_v1101(webui: WebUI, photograph: Image.Image, settings:
     assert not equal(deep, made(webui, photograph, {}, override_settings=settings)[0])
     _, calls_half = made(webui, photograph, {"strength": 0.5}, override_settings=settings)
     assert calls_half == 2 * calls
+
+
+@pytest.mark.parametrize(("refiner", "factor"), [(NO_MIDAS, 2.0), (PLAIN, 1.5)], ids=["depth", "no depth"])
+def test_a_refiner(webui: WebUI, photograph: Image.Image, refiner: str, factor: float) -> None:
+    """It takes over at half of the steps; one that takes no depth is asked once."""
+    taking_over = {"refiner_checkpoint": refiner, "refiner_switch_at": 0.5, "steps": 4, "sampler_name": "Euler"}
+    alone, _ = made(webui, photograph, {}, steps=4, sampler_name="Euler")
+    plain, calls = made(webui, photograph, {}, **taking_over)
+    half, calls_half = made(webui, photograph, {"strength": 0.5}, **taking_over)
+    late, _ = made(webui, photograph, {"start": 0.5}, **taking_over)
+    flat, _ = made(webui, photograph, {"strength": 0.0}, **taking_over)
+    assert refiner != PLAIN or not equal(plain, alone)
+    assert calls_half == factor * calls
+    assert not equal(half, plain)
+    assert not equal(half, flat)
+    assert equal(late, flat) == (refiner == PLAIN), "from half of the steps on only a depth model sees it"
 
 
 def test_rows_are_told_apart_however_they_are_asked(webui: WebUI, photograph: Image.Image) -> None:

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lib_depth2img.request.fields import FIELDS
-from tests.host.conftest import DEPTH, RESIZING, channel, depth_map, left_right, picture_of
+from tests.host.conftest import DEPTH, channel, depth_map, left_right, picture_of
 from tests.host.server import WebUI, decode, encode
 
 pytestmark = pytest.mark.usefixtures("webui")
@@ -32,12 +32,13 @@ def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> Non
     wanted = None
     for sampler in samplers:
         reply = webui.img2img(photograph, sampler_name=sampler, width=64, height=64, steps=4)
-        if RESIZING.search(sampler) and reply.status_code != 200:
-            assert "Choose another sampler" in reply.text
-            continue
         assert reply.status_code == 200, f"{sampler}: {reply.text}"
         depth = channel(webui)
         wanted = depth if wanted is None else wanted
+        if depth.shape != wanted.shape:  # reForge's “Dy” samplers look at half the latent, or at more of it
+            assert "Dy" in sampler
+            assert abs(depth.mean() - wanted.mean()) < 0.1
+            continue
         assert (depth == wanted).all(), sampler
 
 

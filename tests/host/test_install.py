@@ -99,7 +99,7 @@ def test_the_small_checkpoint_is_copied_selected_and_used(
     photograph.resize((256, 256)).save(tmp_path / "picture.png")
     page.press("#depth2img_trial_button")
     page.until(lambda: f"Depth model loaded: {SMALL_CHECKPOINT.name}" in page.text("#depth2img_status"))
-    assert SMALL_CHECKPOINT.name in str(page.one(f"{CHECKPOINTS} input").get_attribute("value"))
+    page.until(lambda: SMALL_CHECKPOINT.name in str(page.one(f"{CHECKPOINTS} input").get_attribute("value")))
     is_listed(page, SMALL_CHECKPOINT.name)
     copied = own.data / "models" / "Stable-diffusion" / SMALL_CHECKPOINT.name
     assert copied.read_bytes() == SMALL_CHECKPOINT.read_bytes()

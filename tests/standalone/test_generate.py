@@ -167,4 +167,13 @@ def test_the_contact_sheet_has_a_row_without_and_a_row_with_depth(model, unseen)
     assert all(len(row.agreement) == len(STRENGTHS) for row in sheet.rows)
     assert "1.0: " in str(sheet.rows[1])
     assert sheet.image.width > 5 * 64
+    # What is dark on the paper: the prompt at the top, a line over each row and one over each of its pictures.
+    dark = np.asarray(sheet.image.convert("L")) < 60
+    height, width = dark.shape
+    (tile,) = {picture.height for row in sheet.rows for picture in row.results}
+    row_height, column = (height - 24) // 2, (width - 6) // 5
+    assert dark[:18].any()
+    for top in (18, 18 + row_height):
+        for left in range(6, width - 6, column):
+            assert dark[top : top + row_height - tile - 6, left : left + column].any(), (top, left)
     assert stacked([sheet.image, sheet.image]).height == 2 * sheet.image.height

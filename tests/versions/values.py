@@ -24,7 +24,10 @@ BOUND = 1e-5
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "safetensors", "Pillow", "opencv-python")
 
 SIDE = 384
-"""Of the picture."""
+"""Of the picture, or the next multiple below that a network takes."""
+
+LARGE = ("depth_anything_v2_base", "depth_anything_v2_large", "dpt_beit_large_512", "dpt_swin2_large_384")
+"""Not among them: each is made of the same layers as a smaller one that is."""
 
 _NEARNESS, _NAMES, _VERSIONS = "nearness ", "names ", "versions"
 
@@ -81,24 +84,39 @@ def _weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Such that activations keep their size from layer to layer, and the last layer gives nearness above zero."""
     if name.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)
-    if name.endswith(_LAST_OF_BRANCH):
-        return _uniform(name, shape, 0.2, 0.3)
-    if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):
-        return _uniform(name, shape, 0.8, 1.2)
-    if len(shape) <= 1:
-        return _uniform(name, shape, -0.1, 0.1)
-    if name.endswith(("pos_embed", "cls_token")):
-        return _uniform(name, shape, -0.5, 0.5)
+    low_high = _range(name, len(shape))
+    if low_high is not None:
+        return _uniform(name, shape, *low_high)
     deviation = 1 / np.sqrt(np.prod(shape[1:], dtype=np.float64))
     lowest = 0.0 if name.endswith(_LAST) else -1.0
     return _uniform(name, shape, lowest * np.sqrt(3) * deviation, np.sqrt(3) * deviation)
 
 
-_LAST_OF_BRANCH = ("norm3.weight", "bn3.weight")
+def _range(name: str, axes: int) -> tuple[float, float] | None:
+    """From where to where; None for a matrix or a kernel, whose size says it."""
+    if name.endswith(_LAST_OF_BRANCH) or _ends_a_branch(name):
+        return 0.2, 0.3
+    if name.endswith("logit_scale"):
+        return 1.0, 2.0
+    if name.endswith("running_var") or (axes == 1 and name.endswith("weight")):
+        return 0.8, 1.2
+    if axes <= 1:
+        return -0.1, 0.1
+    if name.endswith(("pos_embed", "cls_token", "relative_position_bias_table")):
+        return -0.5, 0.5
+    return None
+
+
+def _ends_a_branch(name: str) -> bool:
+    """Swin's norms come last; the layers it narrows by are no branches."""
+    return ".layers." in name and name.endswith(("norm1.weight", "norm2.weight"))
+
+
+_LAST_OF_BRANCH = ("norm3.weight", "bn3.weight", ".gamma", ".gamma_1", ".gamma_2")
 """So that a residual block adds a quarter of what it adds to. With as much of both, rounding grows from block to block,
 and after 16 of them it is more than what a comparison of versions is to notice."""
 
-_LAST = ("scratch.output_conv.4.weight", "scratch.head.3.weight")
+_LAST = ("scratch.output_conv.4.weight", "scratch.head.3.weight", "scratch.output_conv2.2.weight")
 
 
 def _picture(side: int) -> np.ndarray:
@@ -119,9 +137,9 @@ def _write(path: Path) -> None:
     from lib_depth2img.estimators.presets import PRESETS, get_preset
 
     written: dict[str, np.ndarray] = {_VERSIONS: np.array(json.dumps(_installed()))}
-    picture = torch.from_numpy(_picture(SIDE))
-    for name in (*PRESETS, "small"):
+    for name in (*(name for name in PRESETS if name not in LARGE), "small"):
         preset = get_preset(name)
+        picture = torch.from_numpy(_picture(SIDE // preset.multiple * preset.multiple))
         shapes = {key: tuple(tensor.shape) for key, tensor in preset.build().state_dict().items()}
         weights = {key: torch.from_numpy(_weight(key, shape)) for key, shape in shapes.items()}
         with torch.no_grad():

@@ -70,7 +70,7 @@ def chromium(folder: Path) -> webdriver.Chrome:
 
 def run_panel_scripts(driver: webdriver.Chrome) -> None:
     """Run depth2img.js, and what it calls of the host's page, on every page that is opened from now on."""
-    scripts = (ROOT / "tests" / "webui" / "host_page.js", ROOT / "javascript" / "depth2img.js")
+    scripts = (ROOT / "tests" / "webui" / "host_page.js", *sorted((ROOT / "javascript").glob("*.js")))
     source = "\n".join(script.read_text(encoding="utf-8") for script in scripts)
     driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
 

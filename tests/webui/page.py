@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import InstallCancelled
+from lib_depth2img.estimators.detail import AS_TRAINED, Detail
 from lib_depth2img.progress import Progress
 from lib_depth2img.request.panel import PANEL_ORDER, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
@@ -67,7 +69,7 @@ class StubServices:
         background.paste(picture, mask=picture if picture.mode == "RGBA" else None)
         return background.convert("RGB")
 
-    def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
+    def estimate(self, picture: Image.Image, estimator: str, detail: Detail = AS_TRAINED) -> DepthMap:
         self.estimated.append(estimator)
         return DepthMap.from_array(np.asarray(picture.convert("L")).astype(np.float32))
 
@@ -91,6 +93,16 @@ class StubServices:
 
     def add_trial_checkpoint(self) -> str:
         return "depth2img-trial.safetensors [0123456789]"
+
+
+def _get_config(self: gr.blocks.Block) -> dict[str, Any]:
+    """Hints go to the page as in the host (modules/gradio_extensons.py:37-44)."""
+    tooltip = getattr(self, "webui_tooltip", None)
+    return _BARE_CONFIG(self) | ({"webui_tooltip": tooltip} if tooltip else {})
+
+
+_BARE_CONFIG = gr.blocks.Block.get_config
+gr.blocks.Block.get_config = _get_config
 
 
 def build_page(services: StubServices) -> tuple[gr.Blocks, Panel]:
@@ -160,11 +172,15 @@ def _img2img(services: StubServices) -> tuple[Panel, gr.Button, gr.Textbox]:
         for name, (elem_id, tool) in _PICTURES.items():
             with gr.Tab(name):
                 pictures.append(gr.Image(type="pil", image_mode="RGBA", elem_id=elem_id, height=240, tool=tool))
+                if elem_id == "img_inpaint_base":
+                    gr.Image(type="pil", image_mode="RGBA", elem_id="img_inpaint_mask", height=240)
         with gr.Tab("Batch"):
             gr.Textbox(label="Input directory")
+    for side in ("width", "height"):
+        gr.Slider(64, 2048, value=512, step=8, label=side.capitalize(), elem_id=f"img2img_{side}")
     areas = ["Whole picture", "Only masked"]
     gr.Radio(areas, value=areas[0], label="Inpaint area", elem_id="img2img_inpaint_full_res", interactive=True)
     return build_panel(services, init_images=pictures), generate, answer
 
 
-assert len(PANEL_ORDER) == 23
+assert len(PANEL_ORDER) == 25

@@ -95,7 +95,7 @@ def test_the_source_decides_which_rows_are_seen(page: Page):
 def test_a_16_bit_map_arrives_with_all_its_bits_and_is_shown_at_once(page: Page, map_file: Path):
     page.open()
     upload_map(page, map_file)
-    shows(page, "Far 0.02 · near 0.93")
+    shows(page, "between 0.02 and 0.93")
     assert page.services.estimated == []
     content = generate(page).image.content
     assert isinstance(content, DepthMap)

@@ -156,7 +156,7 @@ def test_the_html_carries_pictures_numbers_and_the_sliders_it_answers():
     adjustments = Adjustments(far=0.1, near=0.9, gamma=1.5, blur=2.0, invert=True)
     page = render(PreviewMap.of(ramp()), adjustments).to_html()
     assert page.count('src="data:image/jpeg;base64,') == 2
-    assert "Far 0.02 · near 0.98" in page
+    assert "96 % of the pixels lie between 0.02 and 0.98" in page
     sliders = json.loads(html.unescape(re.search(r'data-sliders="([^"]*)"', page)[1]))
     assert sliders == {"far": 0.1, "near": 0.9, "gamma": 1.5, "blur": 2.0, "invert": True, "clip": 0.0}
     assert re.search(r'<rect x="0" y="0" width="10.00"', page)
@@ -204,8 +204,8 @@ def test_moving_a_slider_is_cheap(blur):
 def test_downloads_of_one_map_are_one_file_and_nothing_stays_behind(tmp_path: Path):
     code = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"
-        "from lib_depth2img.webui.ui.preview import _downloadable\n"
-        "paths = [_downloadable(data) for data in (b'one', b'two', b'one')]\n"
+        "from lib_depth2img.webui.ui.downloads import downloadable\n"
+        "paths = [downloadable(data) for data in (b'one', b'two', b'one')]\n"
         "assert [path.read_bytes() for path in paths] == [b'one', b'two', b'one']\n"
         "assert {path.name for path in paths} == {'depth-map.png'}\n"
         "print(len(set(paths)))\n"

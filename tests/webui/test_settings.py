@@ -17,8 +17,8 @@ from lib_depth2img.webui.settings import Settings, current
 class OptionInfo:
     """modules/options.py:14-55."""
 
-    def __init__(self, default=None, label="", component=None, component_args=None, section=None):
-        self.default, self.label, self.section = default, label, section
+    def __init__(self, default=None, label="", component=None, component_args=None, section=None, category_id=None):
+        self.default, self.label, self.section, self.category_id = default, label, section, category_id
         self.component, self.component_args, self.comment_after = component, component_args, ""
 
     def info(self, info):
@@ -56,6 +56,7 @@ def test_every_setting_is_on_the_page_once(opts):
     settings.register()
     assert list(opts.data_labels) == [f"depth2img_{name}" for name in Settings.__dataclass_fields__]
     assert {info.section for info in opts.data_labels.values()} == {("depth2img", "Depth2Img")}
+    assert {info.category_id for info in opts.data_labels.values()} == {"sd"}
     assert all(info.label and info.comment_after for info in opts.data_labels.values())
 
 

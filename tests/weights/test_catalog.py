@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lib_depth2img.errors import InstallError
+from lib_depth2img.estimators.presets import PRESETS
 from lib_depth2img.weights.catalog import (
     ESTIMATORS,
     FILES,
@@ -27,13 +28,16 @@ REPO = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_an_entry_is_whole(file):
-    assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
+    for digest in (file.sha256, *(copy.sha256 for copy in file.copies)):
+        assert digest is None or re.fullmatch(r"[0-9a-f]{64}", digest)
+    assert (file.sha256 is None) == bool(file.remark)
     assert file.sources
     assert len(set(file.sources)) == len(file.sources)
-    assert file.licence.name in ("CreativeML Open RAIL++-M", "MIT")
+    assert file.licence.name in ("CreativeML Open RAIL++-M", "MIT", "Apache-2.0", "CC-BY-NC-4.0")
+    assert file.licence.commercial == ("-NC-" not in file.licence.name)
     assert file.licence.url.startswith("https://")
     assert file.nbytes in (None, file.about_bytes)
-    assert re.fullmatch(r"[\w.-]+\.(ckpt|safetensors|pt)", file.name)
+    assert re.fullmatch(r"[\w.-]+\.(ckpt|safetensors|pth?)", file.name)
     for source in file.sources:
         if isinstance(source, UrlSource):
             assert source.url.startswith("https://github.com/")
@@ -43,24 +47,27 @@ def test_an_entry_is_whole(file):
 
 
 def test_names_and_hashes_are_unique():
-    for facts in ({file.name for file in FILES}, {file.sha256 for file in FILES}):
-        assert len(facts) == len(FILES)
+    assert len({file.name for file in FILES}) == len(FILES)
+    digests = [digest for file in FILES for digest in (file.sha256, *(copy.sha256 for copy in file.copies)) if digest]
+    assert len(set(digests)) == len(digests)
+    assert [file.name for file in FILES if file.sha256 is None] == ["dpt_swin2_tiny_256.pt"]
 
 
 def test_the_hash_in_a_files_name_is_its_own():
     named = [(file, match[1]) for file in FILES if (match := re.search(r"-([0-9a-f]{8})\.pt$", file.name))]
     assert len(named) == 4
-    assert all(file.sha256.startswith(prefix) for file, prefix in named)
+    assert all(file.sha256 and file.sha256.startswith(prefix) for file, prefix in named)
 
 
 def test_the_ways_to_an_entry():
     assert VARIANTS == ("ckpt", "safetensors", "fp16")
-    assert ESTIMATORS == ("dpt_hybrid", "dpt_large", "midas_v21", "midas_v21_small")
+    assert tuple(PRESETS) == ESTIMATORS
     assert variant("ckpt") is file_for("512-depth-ema.ckpt")
     assert variant("ckpt").nbytes == 5_707_592_867
     assert estimator_file("dpt_hybrid").name == "dpt_hybrid-midas-501f0c75.pt"
     for file in FILES:
-        assert file_with_sha256(file.sha256.upper()) is file
+        for digest in (file.sha256, *(copy.sha256 for copy in file.copies)):
+            assert digest is None or file_with_sha256(digest.upper()) is file
     assert file_with_sha256("0" * 64) is None
 
 

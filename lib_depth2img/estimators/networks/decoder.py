@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Decoder", "FeatureFusionBlock", "Head", "ResidualConvUnit"]
+__all__ = ["Conv2dFloat32", "Decoder", "FeatureFusionBlock", "Fusion", "Head", "ResidualConvUnit"]
 
 
 class ResidualConvUnit(nn.Module):
@@ -36,7 +36,7 @@ class ResidualConvUnit(nn.Module):
 
 
 class FeatureFusionBlock(nn.Module):
-    """Add a finer feature map to the coarser path and double the size: (B, C, h, w) -> (B, C', 2h, 2w).
+    """Add a finer feature map to the coarser path and enlarge: (B, C, h, w) -> (B, C', H, W), by default by two.
 
     ``out_features`` is None for MiDaS v2.1, which has no 1×1 convolution here.
     """
@@ -47,7 +47,7 @@ class FeatureFusionBlock(nn.Module):
         self.resConfUnit1 = ResidualConvUnit(features, skip_activated=skip_activated)
         self.resConfUnit2 = ResidualConvUnit(features, skip_activated=skip_activated)
 
-    def forward(self, path: Tensor | None, features: Tensor) -> Tensor:
+    def forward(self, path: Tensor | None, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         # The coarsest level has nothing to be added to; its resConfUnit1 exists in the weights only.
         fused = features if path is None else self.resConfUnit1(features).add_(path)
         fused = self.resConfUnit2(fused)
@@ -55,7 +55,8 @@ class FeatureFusionBlock(nn.Module):
             # A 1×1 convolution commutes with interpolation, whose weights sum to one; before it there is a quarter of
             # the work.
             fused = self.out_conv(fused)
-        return F.interpolate(fused, scale_factor=2, mode="bilinear", align_corners=True)
+        rows, cols = size or (2 * fused.shape[2], 2 * fused.shape[3])
+        return F.interpolate(fused, size=(rows, cols), mode="bilinear", align_corners=True)
 
 
 class Interpolate(nn.Module):
@@ -91,11 +92,11 @@ class Head(nn.Sequential):
         )
 
 
-class Decoder(nn.Module):
-    """``scratch``: four feature maps, finest first, to nearness (B, H, W).
+class Fusion(nn.Module):
+    """Four feature maps, finest first, to one (B, C, 2h, 2w), where the finest is (B, ·, h, w).
 
     ``in_channels`` are the feature maps' channels, ``widths`` what they are brought to; each level hands on the next
-    finer level's width.
+    finer level's width, at the next finer level's size.
     """
 
     def __init__(
@@ -103,7 +104,6 @@ class Decoder(nn.Module):
         in_channels: Sequence[int],
         widths: Sequence[int],
         *,
-        head: Head,
         fusion_conv: bool = True,
         skip_activated: bool = False,
     ) -> None:
@@ -115,12 +115,33 @@ class Decoder(nn.Module):
             self.add_module(f"layer{level}_rn", nn.Conv2d(channels, width, 3, padding=1, bias=False))
             fusion = FeatureFusionBlock(width, next_width if fusion_conv else None, skip_activated=skip_activated)
             self.add_module(f"refinenet{level}", fusion)
-        self.output_conv = head
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
+    def fused(self, features: Sequence[Tensor]) -> Tensor:
+        """The four as one; see the class for shapes."""
         path: Tensor | None = None
         for level in range(len(features), 0, -1):
             narrowed = self.get_submodule(f"layer{level}_rn")(features[level - 1])
-            path = self.get_submodule(f"refinenet{level}")(path, narrowed)
-        nearness: Tensor = self.output_conv(path)
+            size = features[level - 2].shape[-2:] if level > 1 else None
+            path = self.get_submodule(f"refinenet{level}")(path, narrowed, size)
+        assert path is not None, "there are four"
+        return path
+
+
+class Decoder(Fusion):
+    """``scratch``: four feature maps, finest first, to nearness (B, H, W)."""
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        widths: Sequence[int],
+        *,
+        head: Head,
+        fusion_conv: bool = True,
+        skip_activated: bool = False,
+    ) -> None:
+        super().__init__(in_channels, widths, fusion_conv=fusion_conv, skip_activated=skip_activated)
+        self.output_conv = head
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        nearness: Tensor = self.output_conv(self.fused(features))
         return nearness.squeeze(1)

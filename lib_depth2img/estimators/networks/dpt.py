@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...devices import fast_memory_format
+from .backbones import backbone
 from .convolutions import fold_std_convs
 from .decoder import Decoder, Head
 
-__all__ = ["DPT", "dpt_hybrid", "dpt_large"]
+__all__ = ["DPT", "Encoder", "dpt_hybrid", "dpt_large", "reassemble_all"]
 
 PATCH = 16  # pixels per token, both ways
 WIDTH = 256  # channels of the decoder
@@ -84,24 +85,29 @@ class Encoder(nn.Module):
         tokens = self._tokens(embedded, grid)
         number = self._first
         for index, block in enumerate(self.model.blocks):
-            tokens = block(tokens)
+            tokens = self._through(block, tokens, grid)
             if index in self.taps:
                 features.append(self.get_submodule(f"act_postprocess{number}")(tokens, grid))
                 number += 1
         return features
 
+    def _through(self, block: nn.Module, tokens: Tensor, _grid: tuple[int, int]) -> Tensor:
+        """One transformer block: (B, 1+N, D) -> the same."""
+        passed: Tensor = block(tokens)
+        return passed
+
     def _embed(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Feature maps of the convolutional stem (none for a pure ViT), and the patch embedding (B, D, h/16, w/16)."""
         patch_embed = self.model.patch_embed
-        backbone = getattr(patch_embed, "backbone", None)
-        if backbone is None:
+        convolutional = getattr(patch_embed, "backbone", None)
+        if convolutional is None:
             return [], patch_embed.proj(x)
-        x = backbone.stem(x)
+        x = convolutional.stem(x)
         stages = []
-        for stage in backbone.stages:
+        for stage in convolutional.stages:
             x = stage(x)
             stages.append(x)
-        return stages[:2], patch_embed.proj(backbone.norm(x))
+        return stages[:2], patch_embed.proj(convolutional.norm(x))
 
     def _tokens(self, embedded: Tensor, grid: tuple[int, int]) -> Tensor:
         """Class token in front, position added: (B, D, h, w) -> (B, 1+h·w, D)."""
@@ -123,10 +129,10 @@ class Encoder(nn.Module):
 class DPT(nn.Module):
     """(B, 3, h, w) normalised picture -> (B, h, w) float32 nearness (near = high), in relative units, >= 0.
 
-    h and w are multiples of 32.
+    h and w are multiples of 32. ``pretrained`` gives four feature maps, at 1/4 to 1/32, of so many ``channels``.
     """
 
-    def __init__(self, pretrained: Encoder, channels: Sequence[int]) -> None:
+    def __init__(self, pretrained: nn.Module, channels: Sequence[int]) -> None:
         super().__init__()
         self.pretrained = pretrained
         self.scratch = Decoder(channels, (WIDTH,) * 4, head=Head(WIDTH, WIDTH // 2, align_corners=True))
@@ -137,11 +143,20 @@ class DPT(nn.Module):
 
 
 def _vit(name: str) -> nn.Module:
-    import timm
-
-    vit: nn.Module = timm.create_model(name, pretrained=False)
+    vit = backbone(name)
     fold_std_convs(vit)
     return vit
+
+
+def reassemble_all(width: int, channels: Sequence[int]) -> tuple[Reassemble, ...]:
+    """What a transformer of one scale needs: its tokens, ``width`` wide, become maps at 1/4, 1/8, 1/16 and 1/32."""
+    first, second, third, fourth = channels
+    return (
+        Reassemble(width, first, nn.ConvTranspose2d(first, first, 4, stride=4)),
+        Reassemble(width, second, nn.ConvTranspose2d(second, second, 2, stride=2)),
+        Reassemble(width, third, None),
+        Reassemble(width, fourth, nn.Conv2d(fourth, fourth, 3, stride=2, padding=1)),
+    )
 
 
 def dpt_hybrid() -> DPT:
@@ -156,11 +171,6 @@ def dpt_hybrid() -> DPT:
 
 def dpt_large() -> DPT:
     """The larger network of the same paper: 344 M parameters."""
-    reassemble = (
-        Reassemble(1024, 256, nn.ConvTranspose2d(256, 256, 4, stride=4)),
-        Reassemble(1024, 512, nn.ConvTranspose2d(512, 512, 2, stride=2)),
-        Reassemble(1024, 1024, None),
-        Reassemble(1024, 1024, nn.Conv2d(1024, 1024, 3, stride=2, padding=1)),
-    )
-    encoder = Encoder(_vit("vit_large_patch16_384"), taps=(5, 11, 17, 23), reassemble=reassemble)
-    return DPT(encoder, (256, 512, 1024, 1024))
+    channels = (256, 512, 1024, 1024)
+    reassemble = reassemble_all(1024, channels)
+    return DPT(Encoder(_vit("vit_large_patch16_384"), taps=(5, 11, 17, 23), reassemble=reassemble), channels)

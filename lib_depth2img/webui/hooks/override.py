@@ -129,11 +129,11 @@ class Generation:
         """One map for each picture; the estimator looks at equal pictures once, as the Batch tab hands them over."""
         request = self.request
         if request.source == "init_image":
-            estimates = ESTIMATORS.estimate(pictures, request.estimator)
+            estimates = ESTIMATORS.estimate(pictures, request.estimator, request.detail)
             return estimates if self._estimates_crop else batch.steadied(self.p, pictures, estimates)
         assert request.image is not None, "the request refuses a source without its image"
         if request.source == "image":
-            return ESTIMATORS.estimate([request.image.content], request.estimator) * len(pictures)
+            return ESTIMATORS.estimate([request.image.content], request.estimator, request.detail) * len(pictures)
         self._tell_of_shapes(request.image.content.size)
         return [request.image.content] * len(pictures)
 

@@ -61,7 +61,7 @@ class BatchSequence:
                     picture = read_picture(path)
                 except Depth2ImgError:
                     continue
-                (estimate,) = ESTIMATORS.estimate([picture], self._request.estimator)
+                (estimate,) = ESTIMATORS.estimate([picture], self._request.estimator, self._request.detail)
                 depth_map, estimated = steady.following(picture, estimate), True
             if depth_map is not None:
                 self._widen(depth_map.without_extremes(self._request.clip).extent, estimated)

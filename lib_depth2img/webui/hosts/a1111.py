@@ -149,11 +149,23 @@ class A1111(Host):
         return bool(flags.api or flags.nowebui)
 
     def add_option(
-        self, page: tuple[str, str], name: str, default: Any, *, label: str, info: str, component: Any, arguments: Any
+        self,
+        page: tuple[str, str, str],
+        name: str,
+        default: Any,
+        *,
+        label: str,
+        info: str,
+        component: Any,
+        arguments: Any,
     ) -> None:
         from modules import shared
 
-        shared.opts.add_option(name, shared.OptionInfo(default, label, component, arguments, section=page).info(info))
+        *section, category = page
+        line = shared.OptionInfo(
+            default, label, component, arguments, section=tuple(section), category_id=category
+        )  # options.py:14
+        shared.opts.add_option(name, line.info(info))
 
     def remove_options(self, names: Collection[str]) -> None:
         for name in names:

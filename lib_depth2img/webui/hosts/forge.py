@@ -23,7 +23,8 @@ class Forge(ForgeFamily):
 
     # It builds a checkpoint without Stability's code, so without a yaml.
     points: ClassVar[Mapping[Point, tuple[str, str]]] = {
-        point: place for point, place in ForgeFamily.points.items() if point is not Point.CHECKPOINT_YAML
+        **{point: place for point, place in ForgeFamily.points.items() if point is not Point.CHECKPOINT_YAML},
+        Point.CHECKPOINT_TENSORS: ("backend.loader", "preprocess_state_dict"),
     }
     memory = "backend.memory_management"
     patcher = "backend.patcher.base"

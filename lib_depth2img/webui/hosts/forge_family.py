@@ -156,16 +156,30 @@ def _checking(original: Any) -> Any:
         if wanted == 0 and _has_shape(given, latent, 1):
             params.image_cond = None
         elif wanted == 1 and unet.extra_concat_condition is None and not _has_shape(given, latent, 1):
-            raise RequestError(
-                f"The depth for the UNet is of the shape {tuple(getattr(given, 'shape', ()))}, expected "
-                f"{(latent.shape[0], 1, *latent.shape[2:])}, as the latent: the sampler or another extension changes "
-                "the size of the picture or of the batch while it is generated. Choose another sampler, or switch that "
-                "extension off."
-            )
+            params.image_cond = _fitted(given, latent, params.denoiser)
         if wanted == 1 and hasattr(params.denoiser, ANSWER):
             objects.unet = answered(unet, params.denoiser)
 
     return cfg_denoiser_callback
+
+
+def _fitted(given: Any, latent: torch.Tensor, denoiser: Any) -> torch.Tensor:
+    """The depth for a step at which the sampler itself looks at a latent of another size, as reForge's “Dy” ones do.
+
+    Raises:
+        RequestError: the size is another for another reason.
+    """
+    import torch
+
+    shape = tuple(getattr(given, "shape", ()))
+    resizes = "_dy" in str(getattr(getattr(denoiser, "sampler", None), "funcname", ""))
+    if resizes and shape[:2] == (latent.shape[0], 1) and len(shape) == latent.ndim:
+        return torch.nn.functional.interpolate(given, tuple(latent.shape[2:]), mode="area")
+    raise RequestError(
+        f"The depth for the UNet is of the shape {shape}, expected {(latent.shape[0], 1, *latent.shape[2:])}, as the "
+        "latent: the sampler or another extension changes the size of the picture or of the batch while it is "
+        "generated. Choose another sampler, or switch that extension off."
+    )
 
 
 def _has_shape(given: Any, latent: torch.Tensor, channels: int) -> bool:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TEXT_ENCODER", "UNET", "small_model"]
+__all__ = ["TEXT_ENCODER", "UNET", "VAE", "small_model"]
 
 _WIDTH, _TEXT_LAYERS, _HEADS = 96, 2, 4
 
@@ -26,7 +26,7 @@ UNET = {
     "use_temporal_attention": False,
 }
 
-_VAE = {
+VAE = {
     "_class_name": "AutoencoderKL",
     "act_fn": "silu",
     "block_out_channels": [64, 64, 64, 128],
@@ -82,6 +82,6 @@ def _configurations(sd2: str) -> Path:
         source, folder = Path(loader.dir_path, "huggingface", sd2), Path(_folder[0].name)
         shutil.copytree(source, folder, dirs_exist_ok=True)
         text = json.loads((source / "text_encoder" / "config.json").read_text(encoding="utf-8"))
-        for part, config in (("vae", _VAE), ("text_encoder", text | TEXT_ENCODER)):
+        for part, config in (("vae", VAE), ("text_encoder", text | TEXT_ENCODER)):
             (folder / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return Path(_folder[0].name)

@@ -33,6 +33,8 @@ class Point(Enum):
     """The class of the depth stage that a checkpoint is built with."""
     CHECKPOINT_YAML = auto()
     """From (state dict, checkpoint info) to the yaml that a checkpoint is built by."""
+    CHECKPOINT_TENSORS = auto()
+    """From the state dict of the selected checkpoint to the one it is built from, in a host that asks for no yaml."""
     UNLOAD = auto()
     """Called when the checkpoint leaves the memory."""
     TXT2IMG_INIT = auto()
@@ -156,9 +158,17 @@ class Host(ABC):
 
     @abstractmethod
     def add_option(
-        self, page: tuple[str, str], name: str, default: Any, *, label: str, info: str, component: Any, arguments: Any
+        self,
+        page: tuple[str, str, str],
+        name: str,
+        default: Any,
+        *,
+        label: str,
+        info: str,
+        component: Any,
+        arguments: Any,
     ) -> None:
-        """Add a line to the page (id, title) of the settings, drawn as the gradio class ``component``."""
+        """Add a line to the page (id, title, category) of the settings, drawn as the gradio class ``component``."""
 
     @abstractmethod
     def remove_options(self, names: Collection[str]) -> None:

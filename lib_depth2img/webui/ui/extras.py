@@ -11,8 +11,10 @@ from ...depth.adjust import ADJUSTMENTS
 from ...depth.colormap import COLORMAPS, colorize
 from ...depth.depth_map import DepthMap
 from ...depth.io.files import picture_from_image
+from ...estimators.detail import DETAIL
 from ...request.fields import FIELDS, Number, field_named, text_of
 from ...request.request import Depth2ImgRequest
+from .markup import GRID
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -52,8 +54,8 @@ def build(services: PanelServices, accordion: Callable[..., Any]) -> dict[str, C
                 value=next(iter(COLOURS)),
                 elem_id="depth2img_extras_colour",
             )
-        with gr.Row():
-            sliders = {name: _slider(name) for name in ADJUSTMENTS if name != "invert"}
+        with gr.Row(elem_classes=GRID):
+            sliders = {name: _slider(name) for name in (*ADJUSTMENTS, *DETAIL) if name != "invert"}
         with gr.Row():
             invert = gr.Checkbox(label="Depth map invert", value=False, elem_id="depth2img_extras_invert")
             result = gr.Radio(
@@ -73,10 +75,10 @@ def process(services: PanelServices, pp: Any, *, deep: bool, **values: Any) -> N
     """
     if not values.get("enable"):
         return
-    asked = {name: values[name] for name in ("estimator", *ADJUSTMENTS) if values.get(name) is not None}
+    asked = {name: values[name] for name in ("estimator", *ADJUSTMENTS, *DETAIL) if values.get(name) is not None}
     request = Depth2ImgRequest.from_mapping({"estimator": services.default_estimator()} | asked)
     picture = picture_from_image(pp.image)
-    depth_map = services.estimate(picture, request.estimator).adjusted(request.adjustments).scaled()
+    depth_map = services.estimate(picture, request.estimator, request.detail).adjusted(request.adjustments).scaled()
     colour = COLOURS.get(values.get("colour") or "", None)
     image = depth_picture(depth_map.resized(picture.size), colour, deep=deep)
     pp.info[NAME] = _described(request)
@@ -103,14 +105,16 @@ def _slider(name: str) -> Component:
 
     entry = field_named(name)
     assert isinstance(entry, Number)
-    return gr.Slider(
-        entry.low,
+    slider = gr.Slider(
+        entry.least,
         entry.high,
         value=entry.default,
         step=entry.step,
         label=f"Depth map {entry.label.lower()}",
         elem_id=f"depth2img_extras_{name}",
     )
+    slider.webui_tooltip = entry.hint
+    return slider
 
 
 def _described(request: Depth2ImgRequest) -> str:
@@ -118,6 +122,6 @@ def _described(request: Depth2ImgRequest) -> str:
     changed = [
         f"{entry.label.lower()} {text_of(getattr(request, entry.name))}"
         for entry in FIELDS
-        if entry.name in ADJUSTMENTS and getattr(request, entry.name) != entry.default
+        if entry.name in (*ADJUSTMENTS, *DETAIL) and getattr(request, entry.name) != entry.default
     ]
     return ", ".join([request.estimator, *changed])

@@ -86,11 +86,13 @@ def build(services: PanelServices) -> None:
             label="To install", choices=list(offers), value=first or None, elem_id="depth2img_install_choice"
         )
         licence = gr.HTML(_licence(offers.get(first)), elem_id="depth2img_licence")
-        with gr.Row():
-            install = gr.Button("Accept the licence and install", elem_id="depth2img_install_button", size="sm")
-            cancel = gr.Button("Cancel", elem_id="depth2img_install_cancel", size="sm", interactive=False)
-            trial = gr.Button("Try the small checkpoint", elem_id="depth2img_trial_button", size="sm")
+        with gr.Row(elem_id="depth2img_install_row"):
+            install = gr.Button("Accept the licence and install", elem_id="depth2img_install_button", variant="primary")
+            cancel = gr.Button("Cancel", elem_id="depth2img_install_cancel", interactive=False)
         state = gr.HTML("", elem_id="depth2img_install_state")
+        with gr.Row(elem_id="depth2img_trial"):
+            gr.HTML(markup.note_line("Nothing to download, and no more than a trial:"))
+            trial = gr.Button("Try the small checkpoint", elem_id="depth2img_trial_button", size="sm")
     for widget in (choice, install, cancel, trial):
         widget.do_not_save_to_config = True
 
@@ -120,4 +122,7 @@ def _offer(download: Download) -> str:
 
 
 def _licence(download: Download | None) -> str:
-    return "" if download is None else markup.licence_line(download.licence, download.licence_url)
+    if download is None:
+        return ""
+    remark = markup.note_line(download.remark) if download.remark else ""
+    return markup.licence_line(download.licence, download.licence_url) + remark

@@ -9,7 +9,20 @@ from ...errors import Depth2ImgError
 from ...progress import Progress
 from .services import EstimatorStatus, ModelStatus
 
-__all__ = ["done_line", "error_line", "estimator_note", "licence_line", "note_line", "progress_bar", "status_line"]
+__all__ = [
+    "GRID",
+    "done_line",
+    "error_line",
+    "estimator_note",
+    "licence_line",
+    "note_line",
+    "progress_bar",
+    "status_line",
+]
+
+
+GRID = ["depth2img-grid"]
+"""The class of rows whose widgets stand side by side where labels need not wrap for it (style.css)."""
 
 
 def status_line(model: ModelStatus, *, asked: bool = False) -> str:
@@ -46,7 +59,7 @@ def estimator_note(estimators: Sequence[EstimatorStatus], chosen: str) -> str:
 def error_line(error: object) -> str:
     """A refusal, in the words that its author has for the panel."""
     text = error.in_panel if isinstance(error, Depth2ImgError) else str(error)
-    return f'<p class="depth2img-error">{html.escape(text)}</p>'
+    return f'<p class="depth2img-error" role="alert">{html.escape(text)}</p>'
 
 
 def done_line(text: str, *, select_checkpoint: str | None = None) -> str:

@@ -5,8 +5,6 @@ Nothing here is kept between two calls: the host builds a tab's widgets more tha
 
 from __future__ import annotations
 
-import html
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ...depth.io.pictures import picture_suffixes
-from ...request.fields import FIELDS, Choice, Flag, Interval, Number, field_named
+from ...request.fields import Choice, Flag, Interval, Number, field_named
 from ...request.panel import BATCH_ORDER, BATCH_RANGES, MISSING, PANEL_ORDER
 from ...request.user_image import digest_of
+from . import editor as editor_ui
 from . import install as install_ui
 from . import markup
+from . import mask as mask_ui
 from . import preview as preview_ui
 from .upload import UploadedFile
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["TITLE", "Panel", "build_panel"]
 
 TITLE = "Depth2Img"
+
 
 _SUFFIXES = [".png", ".tif", ".tiff", ".exr", ".pfm", ".npy", ".npz", ".webp", ".jpg", ".jpeg", ".bmp", ".pgm"]
 
@@ -59,28 +60,40 @@ def build_panel(
     """
     with gr.Accordion(TITLE, open=False, elem_id="depth2img_panel"):
         status = gr.HTML(markup.status_line(services.model()), elem_id="depth2img_status")
+        gr.HTML(_line("size", "note"))
         widgets, about = _source_rows(services)
+        gr.HTML(_line("shape", "warning"))
         note = gr.HTML("", elem_id="depth2img_note")
-        widgets |= _slider_rows() | _flag_rows(append_by_default) | _control_rows()
-        preview_ui.build(services, widgets, init_images)
-        widgets |= _batch_rows()
+        widgets |= _slider_rows()
+        preview = preview_ui.build(services)
+        editor = editor_ui.build(services, preview.edit, preview.file)
+        mask = mask_ui.build(services)
+        widgets |= _flag_rows(append_by_default) | _control_rows() | _batch_rows()
         install_ui.build(services)
         for name in ("image", "picture", "region"):
             inputs = [widgets["image"], widgets["picture"], widgets["region"], note]
             widgets[name].change(_note_left, inputs, [note], queue=False, show_progress="hidden")
         _refresh_button(services, status, widgets["estimator"], about)
-        gr.HTML(_hints(), visible=False)
+    preview.answer(widgets, init_images)
+    editor.answer(widgets, init_images, preview.shown)
+    mask.answer(widgets, init_images, preview)
     return Panel(widgets, note)
 
 
 def _widget(name: str, **settings: Any) -> Component:
-    """The widget of one field of the table."""
+    """The widget of one field of the table, with its hint for the host to show (modules/gradio_extensons.py:40)."""
+    widget = _bare_widget(name, settings)
+    widget.webui_tooltip = field_named(name).hint
+    return widget
+
+
+def _bare_widget(name: str, settings: dict[str, Any]) -> Component:
     entry = field_named(name)
     settings = {"label": entry.label, "elem_id": f"depth2img_{name}", "value": entry.panel_default} | settings
     if isinstance(entry, Flag):
         return gr.Checkbox(**settings)
     if isinstance(entry, Number):
-        return gr.Slider(minimum=entry.low, maximum=entry.high, step=entry.step, **settings)
+        return gr.Slider(minimum=entry.least, maximum=entry.high, step=entry.step, **settings)
     if isinstance(entry, Interval):
         return gr.Textbox(
             placeholder="Each picture's own, or such as 0.5 to 20",
@@ -96,8 +109,10 @@ def _widget(name: str, **settings: Any) -> Component:
 def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Component]:
     """The widgets, and where something is said about the chosen estimator."""
     widgets = {"enabled": _widget("enabled"), "source": _widget("source")}
-    widgets["image"] = _widget("image", visible=False, height=80)
-    widgets["meaning"] = _widget("meaning", visible=False)
+    with gr.Column(visible=False, elem_id="depth2img_own_map") as own_map:
+        widgets["image"] = _widget("image", height=80)
+        gr.HTML(markup.note_line(field_named("image").hint))
+        widgets["meaning"] = _widget("meaning")
     widgets["picture"] = gr.Image(
         label="Picture to take the depth from",
         type="pil",
@@ -125,7 +140,7 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
     widgets["source"].change(
         _visible_for,
         [widgets["source"]],
-        [widgets["image"], widgets["meaning"], widgets["picture"], estimator_row],
+        [own_map, widgets["picture"], estimator_row],
         queue=False,
         show_progress="hidden",
     )
@@ -134,16 +149,16 @@ def _source_rows(services: PanelServices) -> tuple[dict[str, Component], Compone
 
 def _slider_rows() -> dict[str, Component]:
     widgets: dict[str, Component] = {}
-    for row in (("far", "near"), ("gamma", "blur"), ("clip", "range")):
-        with gr.Row():
+    for row in (("far", "near"), ("gamma", "blur"), ("clip", "range"), ("resolution", "tiles")):
+        with gr.Row(elem_classes=markup.GRID):
             widgets |= {name: _widget(name) for name in row}
     return widgets
 
 
 def _flag_rows(append_by_default: bool) -> dict[str, Component]:
-    with gr.Row():
+    with gr.Row(elem_classes=markup.GRID):
         widgets = {name: _widget(name) for name in ("invert", "from_noise")}
-    with gr.Row():
+    with gr.Row(elem_classes=markup.GRID):
         widgets["append_depth_map"] = _widget("append_depth_map", value=append_by_default)
         widgets["save_depth_map"] = _widget("save_depth_map")
     with gr.Column(elem_id="depth2img_only_masked_row"):
@@ -153,10 +168,11 @@ def _flag_rows(append_by_default: bool) -> dict[str, Component]:
 
 def _control_rows() -> dict[str, Component]:
     with gr.Accordion("Strength, steps and region of the depth", open=False, elem_id="depth2img_control"):
-        with gr.Row():
+        with gr.Row(elem_classes=markup.GRID):
             widgets = {name: _widget(name) for name in ("strength", "start", "end")}
         widgets["mode"] = _widget("mode")
         widgets["region"] = _widget("region", height=80, file_types=sorted(picture_suffixes()))
+        gr.HTML(markup.note_line(field_named("region").hint))
         widgets["outside_mask"] = _widget("outside_mask")
     return widgets
 
@@ -165,7 +181,7 @@ def _batch_rows() -> dict[str, Component]:
     with gr.Accordion("Batch: depth maps from a folder", open=False, elem_id="depth2img_batch"):
         folder = gr.Textbox(
             label="Folder of depth maps",
-            placeholder="Paired by file name: a.png with a.png, a_depth.png, a.npy. Empty: not used.",
+            info="Paired by file name: a.png with a.png, a_depth.png, a.npy. Empty: not used.",
             elem_id="depth2img_batch_folder",
         )
         missing = gr.Radio(
@@ -184,6 +200,11 @@ def _batch_rows() -> dict[str, Component]:
             0.0, 0.98, value=0.0, step=0.01, label="Steadiness of estimates", elem_id="depth2img_batch_steady"
         )
     return {"batch_folder": folder, "batch_missing": missing, "batch_range": shared, "batch_steady": steady}
+
+
+def _line(name: str, kind: str) -> str:
+    """Where depth2img.js says what only the page knows."""
+    return f'<p id="depth2img_{name}" class="depth2img-{kind} depth2img-hidden"></p>'
 
 
 def _refresh_button(services: PanelServices, status: Component, estimator: Component, about: Component) -> None:
@@ -209,9 +230,7 @@ def _note_left(image: Any, picture: Any, region: Any, note: str | None) -> str:
 
 def _visible_for(source_label: str) -> list[Any]:
     source = _source_value(source_label)
-    return [gr.update(visible=source == name) for name in ("depth_map", "depth_map", "image")] + [
-        gr.update(visible=source != "depth_map")
-    ]
+    return [gr.update(visible=seen) for seen in (source == "depth_map", source == "image", source != "depth_map")]
 
 
 def _source_value(label: str) -> str:
@@ -222,9 +241,3 @@ def _source_value(label: str) -> str:
 
 def _estimator_note(services: PanelServices, name: str) -> str:
     return markup.estimator_note(services.estimators(), name)
-
-
-def _hints() -> str:
-    """The table's hints by element id; depth2img.js makes tooltips of them."""
-    hints = {f"depth2img_{entry.name}": entry.hint for entry in FIELDS}
-    return f'<span id="depth2img_hints" data-hints="{html.escape(json.dumps(hints))}"></span>'

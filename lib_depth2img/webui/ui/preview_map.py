@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import html
 import io
@@ -15,6 +14,7 @@ from ...depth.adjust import Adjustments
 from ...depth.colormap import colorize
 from ...depth.depth_map import DepthMap
 from ...depth.extent import Extent
+from .data_url import as_data_url
 
 __all__ = ["Preview", "PreviewMap", "render"]
 
@@ -72,6 +72,11 @@ class PreviewMap:
         holes = depth_map.holes / depth_map.values.size
         return cls(small, scale, size or depth_map.size, highest - lowest, holes)
 
+    def adjusted(self, adjustments: Adjustments) -> DepthMap:
+        """The reduced map under the sliders, on the [0, 1] scale; a wide blur may have made it smaller still."""
+        depth_map, sigma = self.reduced(adjustments.blur)
+        return depth_map.adjusted(dataclasses.replace(adjustments, blur=sigma)).scaled()
+
     def reduced(self, sigma: float) -> tuple[DepthMap, float]:
         """The map to blur by ``sigma`` pixels of the full map, and the sigma in its own: small maps for wide blurs."""
         depth_map, sigma = self.depth_map, sigma * self.scale
@@ -96,18 +101,23 @@ class Preview:
     def to_html(self) -> str:
         """The preview as one piece of HTML; styles are in style.css."""
         pictures = "".join(
-            f'<img src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" alt="{name}" '
-            f'style="aspect-ratio: {self.size[0]} / {self.size[1]}">'
-            for name, jpeg in (("Depth map in grey, near is white", self.grey), ("Depth map in colour", self.coloured))
+            f'<figure><img src="{as_data_url(jpeg, "jpeg")}" alt="{name}" '
+            f'style="aspect-ratio: {self.size[0]} / {self.size[1]}"><figcaption>{caption}</figcaption></figure>'
+            for name, caption, jpeg in (
+                ("Depth map in grey, near is white", "As the model sees it: near is white", self.grey),
+                ("Depth map in colour", "In colour: near is bright", self.coloured),
+            )
         )
         sliders = html.escape(json.dumps(dataclasses.asdict(self.adjustments)))
         warnings = "".join(f'<p class="depth2img-warning">{html.escape(text)}</p>' for text in self.warnings)
         return (
-            f'<div class="depth2img-preview" data-sliders="{sliders}">{_OUTDATED}'
+            f'<div class="depth2img-preview" data-sliders="{sliders}" data-size="{self.size[0]} {self.size[1]}">'
+            f"{_OUTDATED}"
             f'<div class="depth2img-pictures">{pictures}</div>'
             f"{_histogram_svg(self.histogram, self.adjustments)}"
-            f'<p class="depth2img-numbers">Far {self.far:.2f} · near {self.near:.2f} '
-            f"<span>({PERCENTILES[0]:g} % and {PERCENTILES[1]:g} % of the pixels lie below)</span></p>{warnings}</div>"
+            '<p class="depth2img-ends"><span>0 · farthest</span><span>nearest · 1</span></p>'
+            f'<p class="depth2img-numbers">Before Far and Near, {PERCENTILES[1] - PERCENTILES[0]:g} % of the pixels '
+            f"lie between {self.far:.2f} and {self.near:.2f}. What they cut off is shaded.</p>{warnings}</div>"
         )
 
 
@@ -117,14 +127,13 @@ def render(preview_map: PreviewMap, adjustments: Adjustments, *, colormap: str =
     Percentiles, histogram and clipping speak of the map before the levels, and after clip and invert: that is the scale
     on which Far and Near are set.
     """
-    depth_map, sigma = preview_map.reduced(adjustments.blur)
-    shown = depth_map.adjusted(dataclasses.replace(adjustments, blur=sigma))
+    shown = preview_map.adjusted(adjustments)
     stretched = preview_map.depth_map.without_extremes(adjustments.clip).scaled().values
     before = 1.0 - stretched if adjustments.invert else stretched
     far, near = (float(value) for value in np.percentile(before, PERCENTILES))
     counts, _ = np.histogram(before, bins=_BINS, range=(0.0, 1.0))
     return Preview(
-        grey=_jpeg(np.rint(shown.scaled().values * 255.0).astype(np.uint8)),
+        grey=_jpeg(np.rint(shown.values * 255.0).astype(np.uint8)),
         coloured=_jpeg(colorize(shown, colormap)),
         size=preview_map.size,
         far=far,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ...estimators.detail import AS_TRAINED, Detail
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -38,7 +40,10 @@ class EstimatorStatus:
 
 @dataclass(frozen=True)
 class Download:
-    """One thing that can be installed: the model pair in one form, or one estimator's weights."""
+    """One thing that can be installed: the model pair in one form, or one estimator's weights.
+
+    ``remark``: what is to be said beside the licence, mostly nothing.
+    """
 
     name: str
     title: str
@@ -46,6 +51,7 @@ class Download:
     licence: str
     licence_url: str
     installed: bool
+    remark: str = ""
 
 
 class PanelServices(Protocol):
@@ -63,7 +69,7 @@ class PanelServices(Protocol):
     def init_picture(self, picture: Image.Image) -> Image.Image:
         """A picture of the tab, of any mode, as a generation would begin from it: RGB, turned, without transparency."""
 
-    def estimate(self, picture: Image.Image, estimator: str) -> DepthMap:
+    def estimate(self, picture: Image.Image, estimator: str, detail: Detail = AS_TRAINED) -> DepthMap:
         """The depth of an RGB picture, from the cache where it was seen before; waits behind a running generation."""
 
     def downloads(self) -> Sequence[Download]:

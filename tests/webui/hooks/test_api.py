@@ -196,6 +196,11 @@ def test_no_routes_without_the_hosts_api(host: Host) -> None:
 
 
 def test_documented(client: TestClient) -> None:
-    paths = client.get("/openapi.json").json()["paths"]
+    """Also in the host's /docs, where a client's author looks first."""
+    document = client.get("/openapi.json").json()
+    schemas, paths = document["components"]["schemas"], document["paths"]
+    assert [name for name, field in schemas["DepthRequest"]["properties"].items() if not field.get("description")] == []
+    answered = schemas["DepthResponse"]["properties"]
+    assert all(answered[name]["description"] for name in ("depth_map", "depth_maps"))
     assert paths["/depth2img/depth"]["post"]["summary"]
     assert paths["/depth2img/status"]["get"]["responses"]["200"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import types
 import warnings
@@ -13,12 +14,15 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
-from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
-from lib_depth2img.errors import RequestError
-from lib_depth2img.webui.hosts import Point, Selected
+from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT, SMALL_CONFIG
+from lib_depth2img.errors import CheckpointError, RequestError
+from lib_depth2img.webui import depth_stage
+from lib_depth2img.webui.hosts import Point, Selected, forge_small_model
 from lib_depth2img.webui.hosts.a1111 import A1111
 from lib_depth2img.webui.hosts.forge import Forge
 from lib_depth2img.webui.hosts.forge_family import ForgeFamily
@@ -115,6 +119,30 @@ def test_what_is_selected_is_known_before_it_is_loaded(parameters: dict[str, Any
     assert host.selected() == Selected("broken.safetensors", is_depth_model=False)
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_damaged_checkpoint_is_told_when_it_is_loaded(
+    parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    """backend/loader.py:442-451: ``split_state_dict`` hands the tensors of a file to this, and goes on with it."""
+    loader = types.ModuleType("backend.loader")
+    vars(loader)["preprocess_state_dict"] = lambda state_dict: state_dict | {"by the host": 0}
+    pretend(monkeypatch, backend=types.ModuleType("backend"), backend__loader=loader)
+    monkeypatch.setitem(sys.modules, "modules.patches", Patches())
+    parameters["checkpoint_info"] = SimpleNamespace(name=SMALL_CHECKPOINT.name, filename=str(SMALL_CHECKPOINT))
+    host = Forge()
+    monkeypatch.setattr(depth_stage, "host", host)
+    monkeypatch.setattr(depth_stage, "_damaged", {})
+    depth_stage.hook()
+    state_dict = load_file(SMALL_CHECKPOINT)
+    if damaged:
+        state_dict["model.diffusion_model.out.2.weight"].view(-1)[0] = float("nan")
+    assert set(vars(loader)["preprocess_state_dict"](state_dict)) == {*state_dict, "by the host"}
+    with pytest.raises(CheckpointError, match="not finite") if damaged else contextlib.nullcontext():
+        depth_stage.refuse_damaged()
+    host.undo()
+    assert vars(loader)["preprocess_state_dict"].__name__ == "<lambda>"
+
+
 def test_a_canvas_is_known_by_the_html_before_its_picture() -> None:
     """modules_forge/forge_canvas/canvas.py:155-157: HTML with the elem_id, the strokes, the picture."""
     host = Forge()
@@ -183,13 +211,15 @@ class Inside:
             list(self.kinds),
         ]
 
-    def sample(self, channels: int, image_cond: Any) -> Any:
-        """What stands beside the latent once the callbacks have been called."""
+    def sample(self, channels: int, image_cond: Any, funcname: str = "sample_euler") -> Any:
+        """What stands beside the latent once the callbacks have been called; ``funcname``: the sampler's."""
         unet = SimpleNamespace(
             model=SimpleNamespace(diffusion_model=SimpleNamespace(in_channels=channels)), extra_concat_condition=None
         )
         model = SimpleNamespace(forge_objects=SimpleNamespace(unet=unet))
-        denoiser = SimpleNamespace(inner_model=SimpleNamespace(inner_model=model))
+        denoiser = SimpleNamespace(
+            inner_model=SimpleNamespace(inner_model=model), sampler=SimpleNamespace(funcname=funcname)
+        )
         params = SimpleNamespace(denoiser=denoiser, x=torch.zeros(2, 4, 8, 8), image_cond=image_cond)
         self.denoiser["cfg_denoiser_callback"](params)
         assert self.told.pop() is params, "other extensions are told"
@@ -221,6 +251,19 @@ def test_depth_that_does_not_fit_is_an_error_and_not_dropped(inside: Inside) -> 
     for wrong in (torch.zeros(1, 1, 8, 8), torch.zeros(2, 1, 8, 9), torch.zeros(2, 5, 8, 8), None):
         with pytest.raises(RequestError, match=r"expected \(2, 1, 8, 8\)"):
             inside.sample(5, wrong)
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("funcname", ["sample_euler_dy", "sample_euler_smea_dy", "sample_euler_dy_negative"])
+def test_samplers_that_look_at_another_size_get_the_depth_at_it(inside: Inside, funcname: str) -> None:
+    """sd_samplers_kdiffusion_smea.py of reForge: half the latent, or a quarter more of it."""
+    rows = torch.linspace(-1, 1, 16).reshape(1, 1, 16, 1)
+    fitted = inside.sample(5, rows.expand(2, 1, 16, 16), funcname)
+    assert fitted.shape == (2, 1, 8, 8)
+    assert torch.allclose(fitted[0, 0, :, 0], rows.reshape(8, 2).mean(1))
+    for wrong in (torch.zeros(1, 1, 16, 16), torch.zeros(2, 5, 16, 16), None):
+        with pytest.raises(RequestError, match=r"expected \(2, 1, 8, 8\)"):
+            inside.sample(5, wrong, funcname)
 
 
 @pytest.mark.usefixtures("host")
@@ -276,12 +319,38 @@ def test_16_bit_maps_are_saved_without_infotext_in_their_pixels(
 
 
 @pytest.mark.parametrize(
-    ("kind", "points"), [(Forge, [Point.DEPTH_STAGE, Point.CHECKPOINT_YAML]), (ReForge, [Point.DEPTH_STAGE])]
+    ("kind", "points"),
+    [(Forge, [Point.DEPTH_STAGE, Point.CHECKPOINT_YAML]), (ReForge, [Point.DEPTH_STAGE, Point.CHECKPOINT_TENSORS])],
 )
 def test_what_is_not_there_is_left_alone(kind: type[ForgeFamily], points: list[Point]) -> None:
     """Nothing of the host is imported for it: there is nothing here to import."""
     for point in points:
         kind().replace(point, lambda _: pytest.fail("there is no such place"))
+
+
+def test_the_small_checkpoint_is_described_by_the_sizes_of_its_own_files() -> None:
+    """In huggingface_guess' words and diffusers', for which nothing reads a yaml."""
+    params = OmegaConf.load(SMALL_CONFIG).model.params
+    unet, vae = params.unet_config.params, params.first_stage_config.params
+    for name in ("context_dim", "model_channels", "in_channels", "use_linear_in_transformer"):
+        assert forge_small_model.UNET[name] == unet[name]
+    kind = forge_small_model.small_model(SimpleNamespace(SD20=type("SD20", (), {"unet_extra_config": {"other": 1}})))
+    assert kind.unet_extra_config == {"other": 1, "num_head_channels": unet.num_head_channels}
+    text = json.loads((SMALL_CONFIG.parent / f"{params.cond_stage_config.params.arch}.json").read_text())
+    assert {
+        "hidden_size": text["text_cfg"]["width"],
+        "intermediate_size": 4 * text["text_cfg"]["width"],
+        "num_hidden_layers": text["text_cfg"]["layers"],
+        "num_attention_heads": text["text_cfg"]["heads"],
+        "projection_dim": text["embed_dim"],
+    } == forge_small_model.TEXT_ENCODER
+    sizes = vae.ddconfig
+    assert forge_small_model.VAE["block_out_channels"] == [sizes.ch * factor for factor in sizes.ch_mult]
+    assert len(forge_small_model.VAE["down_block_types"]) == len(forge_small_model.VAE["up_block_types"]) == 4
+    assert forge_small_model.VAE["layers_per_block"] == sizes.num_res_blocks
+    assert forge_small_model.VAE["latent_channels"] == vae.embed_dim == sizes.z_channels
+    assert (forge_small_model.VAE["in_channels"], forge_small_model.VAE["out_channels"]) == (sizes.in_channels, 3)
+    assert forge_small_model.VAE["sample_size"] == sizes.resolution
 
 
 class TestReForge:

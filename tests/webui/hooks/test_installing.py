@@ -32,6 +32,28 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
 
 
+def test_each_download_says_what_the_catalogue_does(host: Host) -> None:
+    """All of it: the panel asks for the licence by what stands here."""
+    folder, midas = host.folder / "checkpoints", facade.midas_folder()
+    host.modules.shared.cmd_opts.ckpt_dir = str(folder)
+    here = {NAME, catalog.estimator_file("dpt_large").name}
+    for place in (folder, midas):
+        place.mkdir(parents=True, exist_ok=True)
+        for name in here:
+            (place / name).touch()
+    listed = HostServices().downloads()
+    files = {file.name: file for file in catalog.FILES}
+    assert {NAME, "512-depth-ema.safetensors", "dpt_large-midas-2f21e586.pt"} <= {each.name for each in listed}
+    assert len({each.title for each in listed}) == len(listed)
+    for each in listed:
+        file = files[each.name]
+        assert (each.licence, each.licence_url) == (str(file.licence), file.licence.url)
+        assert ("not for commercial use" in each.licence) == (not file.licence.commercial)
+        assert each.nbytes == file.about_bytes
+        assert each.installed == (each.name in here)
+        assert (file.estimator or "depth model") in each.title
+
+
 class TestTheTrialCheckpoint:
     @pytest.fixture
     def folder(self, host: Host) -> Path:

@@ -1,0 +1,79 @@
+"""axe-core looks at the panel and the editor, light and dark: what it finds, screen readers and eyes would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import axe_core_python
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.webui.browser import Page
+from tests.webui.editor_page import Editor
+
+AXE = Path(axe_core_python.__file__).with_name("axe.min.js")
+
+_RUN = """
+    const [selector, done] = arguments;
+    axe.run(selector, {resultTypes: ["violations"]}).then(({violations}) => done(
+        violations.flatMap(({id, nodes}) => nodes.map((node) => `${id}: ${node.html.slice(0, 200)}`))));
+"""
+
+OF_GRADIO = (
+    'class="primary',  # its theme's colours for a primary button
+    "lg primary",
+)
+"""What gradio draws and we do not touch."""
+
+
+def faults(page: Page, selector: str) -> list[str]:
+    page.driver.execute_script(AXE.read_text(encoding="utf-8"))
+    page.driver.set_script_timeout(60)
+    found: list[Any] = page.driver.execute_async_script(_RUN, selector)
+    return [fault for fault in found if not any(words in fault for words in OF_GRADIO)]
+
+
+@pytest.fixture(params=["light", "dark"])
+def previewed(request: pytest.FixtureRequest, page: Page, tmp_path: Path) -> Page:
+    """The panel with everything of it unfolded."""
+    Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).convert("RGB").save(tmp_path / "photo.png")
+    page.url = f"{page.url}?__theme={request.param}"
+    page.open()
+    page.upload("img2img_image", tmp_path / "photo.png")
+    page.until(lambda: page.all("#img2img_image img"))
+    page.press("#depth2img_preview_button")
+    page.until(lambda: page.all("#depth2img_preview .depth2img-numbers"))
+    for box in ("mask", "control", "install"):
+        page.press(f"#depth2img_{box} > .label-wrap")
+    page.until(lambda: page.seen("#depth2img_strength") and page.seen("#depth2img_mask_shown img"))
+    page.until(lambda: page.one("#depth2img_far input[type=number]").get_attribute("aria-label") == "Far")
+    return page
+
+
+def test_the_panel_has_no_fault(previewed: Page):
+    assert faults(previewed, "#depth2img_panel") == []
+
+
+def test_messages_have_no_fault(previewed: Page):
+    previewed.slide("near", 0.2)
+    previewed.slide("far", 0.6)
+    previewed.until(lambda: previewed.all("#depth2img_preview .depth2img-error"))
+    assert faults(previewed, "#depth2img_panel") == []
+    previewed.services.is_depth_model = False
+    previewed.driver.execute_script("callbacks.options.forEach((callback) => callback())")
+    previewed.until(lambda: "no effect" in previewed.text("#depth2img_status"))
+    assert faults(previewed, "#depth2img_status") == []
+
+
+def test_the_editor_has_no_fault(previewed: Page):
+    editor = Editor(previewed).open()
+    assert faults(previewed, "#depth2img_editor") == []
+    editor.choose("gradient")
+    assert faults(previewed, "#depth2img_editor") == []
+
+
+def test_a_fault_would_be_found(previewed: Page):
+    previewed.driver.execute_script("document.querySelector('#depth2img_preview img').removeAttribute('alt')")
+    assert [fault.split(":")[0] for fault in faults(previewed, "#depth2img_panel")] == ["image-alt"]

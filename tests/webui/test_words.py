@@ -1,0 +1,62 @@
+"""The tables in localizations/: no text of the page is left out, and none stands in them that nobody says."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.webui import words
+from tests.webui.words import ROOT
+
+LANGUAGES = sorted(path.stem for path in (ROOT / "localizations").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def said() -> set[str]:
+    """Every text that needs a translation."""
+    return {
+        text
+        for text in words.of_widgets() | words.of_scripts() | set(words.of_messages())
+        if not words.NAMES.fullmatch(text)
+    }
+
+
+def test_chinese_is_there():
+    assert "zh_CN" in LANGUAGES
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_text_is_left_out(said: set[str], language: str):
+    assert sorted(said - set(words.table(language))) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_stands_in_the_table_is_said(said: set[str], language: str):
+    """Whole, or as a piece of what is put together when it is said."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "lib_depth2img").rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    unsaid = []
+    for text in set(words.table(language)) - said:
+        pieces = [piece.strip(" ():·.") for piece in text.split("{}")]
+        if not all(piece in code or piece.lower() in code for piece in pieces):
+            unsaid.append(text)
+    assert sorted(unsaid) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_gaps_and_letters_are_those_of_the_language(language: str):
+    for text, translation in words.table(language).items():
+        gaps = re.findall(r"\{\d*\}", translation)
+        assert len(gaps) == text.count("{}"), text
+        numbered = {gap for gap in gaps if gap != "{}"}
+        assert numbered in (set(), {f"{{{index + 1}}}" for index in range(len(gaps))}), text
+        if "MB/s" not in text and "Depth2Img" not in text:
+            assert re.search(r"[぀-ヿ一-鿿（]", translation), text
+
+
+def test_a_text_that_is_new_is_noticed(said: set[str]):
+    assert "Preview depth" in said
+    assert "There is no init image in the open tab. Choose one, or another source of depth above." in said
+    assert "Near is {} and Far is {}: Near has to be more." in said
+    assert "Cut out the background" in said
