@@ -24,6 +24,7 @@ _RUN = """
 OF_GRADIO = (
     'class="primary',  # its theme's colours for a primary button
     "lg primary",
+    'id="range_id_',  # all sliders of one kind have the same
 )
 """What gradio draws and we do not touch."""
 
