@@ -303,5 +303,5 @@ class TestDamage:
         state_dict["alphas_cumprod"] = state_dict["alphas_cumprod"].bfloat16()
         self.load(host, state_dict)
         assert "alphas_cumprod" not in state_dict
-        assert "is rounded to bfloat16; an exact one counts" in caplog.text
+        assert "is rounded to bfloat16; an exact one is used" in caplog.text
         depth_stage.refuse_damaged()

@@ -47,7 +47,8 @@ def test_each_download_says_what_the_catalogue_does(host: Host) -> None:
     assert len({each.title for each in listed}) == len(listed)
     for each in listed:
         file = files[each.name]
-        assert (each.licence, each.licence_url) == (file.licence.name, file.licence.url)
+        assert (each.licence, each.licence_url) == (str(file.licence), file.licence.url)
+        assert ("not for commercial use" in each.licence) == (not file.licence.commercial)
         assert each.nbytes == file.about_bytes
         assert each.installed == (each.name in here)
         assert (file.estimator or "depth model") in each.title
