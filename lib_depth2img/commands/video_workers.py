@@ -61,7 +61,8 @@ class Mapper:
         self._arguments = arguments
         self._maps = Maps(Path(maps))
         self._attempts = Attempts(Path(maps).parent / "attempts")
-        self._estimator = estimator_of(arguments, cache=DepthCache(0))
+        estimator = estimator_of(arguments, cache=DepthCache(0))
+        self._estimate = functools.partial(estimator.estimate, detail=detail_of(arguments))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """``frames``: (number, path) of a whole shot; gives those that have a map now, and others' faults."""
@@ -73,7 +74,7 @@ class Mapper:
             self._attempts.begin(name)
             made = self._maps.make(
                 film,
-                functools.partial(self._estimator.estimate, detail=detail_of(self._arguments)),
+                self._estimate,
                 Steady(self._arguments.steady),
                 broken=lambda shown: faults.append(shown.fault),
                 done=lambda _: None,

@@ -22,7 +22,6 @@ from .preview_map import PreviewMap
 if TYPE_CHECKING:
     from gradio.components import Component
 
-    from .preview import PreviewWidgets
     from .services import PanelServices
 
 __all__ = ["MaskWidgets", "build"]
@@ -43,14 +42,18 @@ class MaskWidgets:
     sent: Component
 
     def answer(
-        self, widgets: Mapping[str, Component], init_images: Sequence[Component], preview: PreviewWidgets
+        self, widgets: Mapping[str, Component], init_images: Sequence[Component], kept: Component, shows: Sequence[Any]
     ) -> None:
-        """Add the events; ``widgets`` holds all of ``PANEL_ORDER``."""
+        """Add the events; ``widgets`` holds all of ``PANEL_ORDER``, ``kept`` is the preview's map.
+
+        ``shows``: the events after which that may be another one. Not by the change event of the preview's HTML, which
+        gradio 4 fires at other times too.
+        """
         handlers = _Handlers(self.services)
         own = [self.low, self.high, self.edge]
         sliders = [*own, *(widgets[name] for name in ADJUSTMENTS)]
-        for seen in (preview.shown, *own):
-            seen.change(handlers.show, [preview.kept, *sliders], [self.shown], queue=False, show_progress="hidden")
+        for event in (*(slider.change for slider in own), *(answer.then for answer in shows)):
+            event(handlers.show, [kept, *sliders], [self.shown], queue=False, show_progress="hidden")
         fields = [widgets[name] for name in PANEL_ORDER]
         script = sending(init_images, before=len(own))
         self.send.click(handlers.send, [*own, *fields, *init_images], [self.sent, self.shown], _js=script)

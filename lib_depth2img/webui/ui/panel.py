@@ -74,9 +74,9 @@ def build_panel(
             inputs = [widgets["image"], widgets["picture"], widgets["region"], note]
             widgets[name].change(_note_left, inputs, [note], queue=False, show_progress="hidden")
         _refresh_button(services, status, widgets["estimator"], about)
-    preview.answer(widgets, init_images)
+    shows = preview.answer(widgets, init_images)
     editor.answer(widgets, init_images, preview.shown)
-    mask.answer(widgets, init_images, preview)
+    mask.answer(widgets, init_images, preview.kept, shows)
     return Panel(widgets, note)
 
 

@@ -39,21 +39,24 @@ class PreviewWidgets:
     again: Component
     file: Component
 
-    def answer(self, widgets: Mapping[str, Component], init_images: Sequence[Component]) -> None:
-        """Add the events; ``widgets`` holds all of ``PANEL_ORDER``."""
+    def answer(self, widgets: Mapping[str, Component], init_images: Sequence[Component]) -> list[Any]:
+        """Add the events; ``widgets`` holds all of ``PANEL_ORDER``. Those after which another map may be shown."""
         handlers = _Handlers(self.services)
         everything = [*(widgets[name] for name in PANEL_ORDER), *init_images]
         script = sending(init_images)
         results = [self.kept, self.shown, self.file]
-        self.look.click(handlers.look, everything, results, _js=script)
+        shows = [self.look.click(handlers.look, everything, results, _js=script)]
         self.download.click(handlers.download, everything, [self.file, self.shown], _js=script)
         fields = [widgets[name] for name in PANEL_ORDER]
         for name in ("image", "source", "picture", "estimator", "meaning", "range"):
-            widgets[name].change(handlers.look_at_upload, fields, results, queue=False, show_progress="hidden")
+            change = widgets[name].change
+            shows.append(change(handlers.look_at_upload, fields, results, queue=False, show_progress="hidden"))
 
         sliders = [widgets[name] for name in ADJUSTMENTS]
         for event in (*(slider.change for slider in sliders), self.again.click):
-            event(handlers.adjust, [self.kept, *sliders], [self.shown], queue=False, show_progress="hidden")
+            answer = event(handlers.adjust, [self.kept, *sliders], [self.shown], queue=False, show_progress="hidden")
+            shows.append(answer)
+        return shows
 
 
 def build(services: PanelServices) -> PreviewWidgets:
