@@ -50,6 +50,8 @@ ONLY_IN = {
     "fastapi": "webui.api",
     "ldm": "webui.",
     "diffusers": "standalone.",
+    "av": "sequences.film.",
+    "ray": "sequences.spread.",
 }
 
 

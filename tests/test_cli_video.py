@@ -223,9 +223,18 @@ def test_what_cannot_be_is_one_sentence_before_any_work(frames, tmp_path, monkey
     assert not (tmp_path / "maps").exists()
 
 
+def test_a_frame_that_was_removed_is_made_again(film, tmp_path):
+    folder = tmp_path / "maps"
+    assert depth(film, "-o", folder) == 0
+    whole = contents(folder)
+    (folder / "00000004.png").unlink()
+    assert depth(film, "-o", folder) == 0
+    assert contents(folder) == whole
+
+
 def test_all_is_noted_that_decides(film, tmp_path):
     assert depth(film, "-o", tmp_path / "maps") == 0
     noted = json.loads((tmp_path / "maps" / ".depth2img" / "job.json").read_text())
-    assert noted["finished"]
+    assert noted["finished"] == len(TIMES)
     assert {"range", "steady", "estimator", "far", "clip", "film", "format"} <= noted["asked"].keys()
     assert film_module.TOGETHER == 8

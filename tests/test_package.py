@@ -49,7 +49,7 @@ def test_it_holds_every_file_of_the_library(wheel):
 def test_it_has_this_version_and_the_extras_that_messages_name(wheel):
     said = Parser().parsestr(metadata(wheel, "METADATA"))
     assert said["Version"] == lib_depth2img.__version__
-    assert set(said.get_all("Provides-Extra")) == {"exr", "standalone", "video"}
+    assert set(said.get_all("Provides-Extra")) == {"exr", "ray", "standalone", "video"}
 
 
 def test_the_command_is_there_and_calls_itself_by_its_name(wheel, tmp_path):

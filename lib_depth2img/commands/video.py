@@ -19,31 +19,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..console import ProgressBar, say
-from ..depth.control import Control
 from ..errors import PictureError, RequestError
 from ..estimators.presets import DEFAULT_PRESET
 from ..progress import Progress
 from ..sequences.film import Shown, open_film
 from ..sequences.maps import Frame, Maps
+from ..sequences.spread import LOCAL
 from ..sequences.steady import STEADINESS, Steady
 from ..sequences.video import TENTH_BIT, check_video, is_video, write_video
 from ..sequences.work import Work
-from .depth import FORMATS, add_adjustments, add_estimator, adjustments_of, detail_of, estimator_of, extent_of
-from .img2img import add_generation, load, parameters_of, write_picture
+from .depth import FORMATS, SMALL, add_adjustments, add_estimator, adjustments_of, detail_of, estimator_of, extent_of
+from .img2img import add_generation
+from .video_frames import Frames, Maker
+from .video_workers import Cluster
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..depth.depth_map import DepthMap
     from ..depth.extent import Extent
     from ..estimators.estimator import DepthEstimator
-    from ..standalone.loading import Model
 
 __all__ = ["add_parser"]
 
 RANGES = ("picture", "shot", "sequence")
 STEADY = 0.9
-_DECIDES_NOTHING = ("film", "output", "quiet", "run", "command", "ray")
+_DECIDES_NOTHING = ("film", "output", "quiet", "run", "command", "ray", "ray_cores")
 """Options that the frames do not depend on."""
 
 
@@ -85,6 +85,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--format", choices=FORMATS, default="png", help="of maps in a folder; default %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="spread a folder of frames over the GPUs, or cores, of this machine, or of the Ray cluster at ADDRESS",
+    )
+    parser.add_argument("--ray-cores", type=int, default=1, metavar="N", help="of a worker without a GPU; default 1")
     add_estimator(parser, None)
     add_adjustments(parser)
     add_generation(parser)
@@ -115,35 +123,54 @@ class _Job:
         self.film = open_film(arguments.film, _checked_rate(arguments.fps))
         self.prompts = _prompts(arguments)
         self._check_outputs()
-        self.work = Work(self._work_folder(), self._asked())
+        asked = self._asked()
+        if arguments.estimator is None and (self.depth_only or arguments.ray):
+            self._choose_estimator()
+        self.cluster = Cluster(arguments) if arguments.ray else None
+        self.work = Work(self._work_folder(), asked)
         self.maps = Maps(self.work.maps)
         self.broken = 0
 
     def is_done(self) -> bool:
         """Whether an earlier run has finished, and what it made is there."""
-        return self.work.finished and (self.video is None or self.video.exists())
+        if self.work.finished is None or self.folder is None or (self.video is not None and not self.video.exists()):
+            return False
+        suffix = self.arguments.format if self.depth_only else "png"
+        return len(list(self.folder.glob(f"*.{suffix}"))) >= self.work.finished
 
     def run(self, bar: ProgressBar) -> None:
         for remark in self.film.remarks:
             say(remark, to=sys.stderr)
         if self.work.begun:
             say(f"going on with {self.work.folder}", to=sys.stderr)
-        maker = None if self.depth_only else _Maker(self.arguments, self.prompts)
-        estimator = self._estimator(maker)
-        estimate = functools.partial(estimator.estimate, detail=self.detail)
-        frames = self.maps.make(
-            self.film, estimate, self.steady, broken=self._told(bar), done=self._shown(bar, "estimating")
-        )
-        estimator.release()
-        if not frames:
+        made, maker = self._maps(bar)
+        if not made:
             raise PictureError(f"Not one frame of {self.film.path} can be read.")
-        extents = self._extents(frames)
-        self._make(frames, extents, maker, self._shown(bar, "writing" if maker is None else "sampling"))
+        folder = self.folder or self.work.folder / "frames"
+        frames = Frames(self.arguments, self.maps, self._extents(made), folder, self.prompts, maker)
+        if self.folder is not None or not self.depth_only:
+            phase = "writing" if self.depth_only else "sampling"
+            self._make(frames, made, self._shown(bar, phase), self._told(bar))
+            made = [frame for frame in made if frames.target(frame).exists()]
         if self.video is not None:
-            pictures = self._pictures(frames, extents, self._shown(bar, "writing video"))
+            pictures = self._pictures(frames, made, self._shown(bar, "writing video"))
             grey, square = self.depth_only, not self.depth_only
             write_video(self.video, self.film, pictures, grey=grey, square=square)
-        self.work.finish(keep_note=self.folder is not None)
+        if self.cluster is not None:
+            self.cluster.close()
+        self.work.finish(len(made), keep_note=self.folder is not None)
+
+    def _maps(self, bar: ProgressBar) -> tuple[list[Frame], Maker | None]:
+        """The first pass; the maker, where one was needed for its estimator."""
+        broken, done = self._told(bar), self._shown(bar, "estimating")
+        if self.cluster is not None:
+            return self.cluster.maps(self.work.maps, broken=broken, done=done), None
+        maker = None if self.depth_only else Maker(self.arguments, self.prompts)
+        estimator = self._estimator(maker)
+        estimate = functools.partial(estimator.estimate, detail=self.detail)
+        made = self.maps.make(self.film, estimate, self.steady, broken=broken, done=done)
+        estimator.release()
+        return made, maker
 
     def _check_outputs(self) -> None:
         if self.arguments.seed == -1:
@@ -158,6 +185,15 @@ class _Job:
         if self.folder is not None and not (self.folder / ".depth2img").exists() and _has_files(self.folder):
             raise RequestError(f"{self.folder} holds other files; name a folder that is empty, or not there yet.")
 
+    def _choose_estimator(self) -> None:
+        """The usual one, or, for pictures, by name what is inside the checkpoint."""
+        given = self.arguments
+        given.estimator = DEFAULT_PRESET
+        if not self.depth_only:
+            given.estimator = SMALL if given.checkpoint is None else DEFAULT_PRESET
+            given.weights = given.checkpoint
+            given.precision = "float32" if given.precision == "auto" else given.precision
+
     def _work_folder(self) -> Path:
         if self.folder is not None:
             return self.folder / ".depth2img"
@@ -168,14 +204,13 @@ class _Job:
         asked = {name: _plain(value) for name, value in vars(self.arguments).items() if name not in _DECIDES_NOTHING}
         return {**asked, "film": self.film.identity, "prompts": self.prompts}
 
-    def _estimator(self, maker: _Maker | None) -> DepthEstimator:
+    def _estimator(self, maker: Maker | None) -> DepthEstimator:
         from ..estimators.cache import DepthCache
 
         own = None if maker is None else maker.model.estimator
         if own is not None and self.arguments.estimator is None:
             own.cache.max_bytes = 0  # no frame comes twice
             return own
-        self.arguments.estimator = self.arguments.estimator or DEFAULT_PRESET
         return estimator_of(self.arguments, cache=DepthCache(0))
 
     def _extents(self, frames: Sequence[Frame]) -> dict[int, Extent | None]:
@@ -184,64 +219,37 @@ class _Job:
             return dict(self.maps.extents(frames, self.adjustments.clip, by_shot=by_shot))
         return {frame.shot: self.by_hand for frame in frames}
 
-    def _map(self, frame: Frame, extents: dict[int, Extent | None]) -> DepthMap:
-        depth_map = self.maps.read(frame.name)
-        return depth_map.adjusted(self.adjustments, extent=extents[frame.shot]).resized(frame.size)
-
     def _make(
-        self,
-        frames: Sequence[Frame],
-        extents: dict[int, Extent | None],
-        maker: _Maker | None,
-        done: Callable[[int], None],
+        self, frames: Frames, made: Sequence[Frame], done: Callable[[int], None], broken: Callable[[Shown], None]
     ) -> None:
         """Each frame's file that is missing."""
-        from ..depth.io.files import save_depth_map
-
-        if maker is not None:
-            self._generate(frames, extents, maker, done)
+        if all(frames.target(frame).exists() for frame in made):
             return
-        for number, frame in enumerate(frames if self.folder is not None else ()):
-            target = self._target(frame)
-            if not target.exists():
-                save_depth_map(self._map(frame, extents), target)
-            done(number + 1)
-
-    def _generate(
-        self,
-        frames: Sequence[Frame],
-        extents: dict[int, Extent | None],
-        maker: _Maker,
-        done: Callable[[int], None],
-    ) -> None:
-        by_name = {frame.name: frame for frame in frames}
-        if all(self._target(frame).exists() for frame in frames):
+        if self.cluster is not None:
+            self.cluster.make(frames, made, broken=broken, done=done)
+            return
+        by_name = {frame.name: frame for frame in made}
+        if self.depth_only:
+            for number, frame in enumerate(made):
+                frames.make(frame, _no_picture)
+                done(number + 1)
             return
         for number, shown in enumerate(self.film.frames()):
-            frame = by_name.get(shown.name)
-            if frame is None or shown.picture is None:
-                continue
-            target = self._target(frame)
-            if not target.exists():
-                picture = maker.make(number, shown.picture, self.maps.read(frame.name), extents[frame.shot])
-                write_picture(picture, target, told=False)
+            if shown.name in by_name and shown.picture is not None:
+                frames.make(by_name[shown.name], functools.partial(_given, shown.picture), number)
             done(number + 1)
 
-    def _target(self, frame: Frame) -> Path:
-        folder = self.folder or self.work.folder / "frames"
-        return folder / f"{frame.name}.{self.arguments.format if self.depth_only else 'png'}"
-
     def _pictures(
-        self, frames: Sequence[Frame], extents: dict[int, Extent | None], done: Callable[[int], None]
+        self, frames: Frames, made: Sequence[Frame], done: Callable[[int], None]
     ) -> Iterator[tuple[int, int, np.ndarray]]:
         """What the video is written from. Raises: RequestError where the sizes differ."""
         first: tuple[int, ...] | None = None
-        for number, frame in enumerate(frames):
+        for number, frame in enumerate(made):
             if self.depth_only:
-                values = self._map(frame, extents).scaled().values
+                values = frames.map(frame).scaled().values
                 array = np.rint(values.clip(0.0, 1.0) * TENTH_BIT).astype(np.uint16)
             else:
-                array = _read_png(self._target(frame))
+                array = _read_png(frames.target(frame))
             first = first or array.shape
             if array.shape != first:
                 raise RequestError(f"The frames differ in size (from {frame.name} on); name a folder, not a video.")
@@ -259,54 +267,6 @@ class _Job:
 
     def _shown(self, bar: ProgressBar, phase: Any) -> Callable[[int], None]:
         return lambda done: bar.show(Progress(phase, self.film.path.name, done, self.film.count, unit="frame"))
-
-
-class _Maker:
-    """Makes the picture of a frame, as ``img2img`` would."""
-
-    def __init__(self, arguments: argparse.Namespace, prompts: list[tuple[int, int, str]]) -> None:
-        self.arguments = argparse.Namespace(**vars(arguments))
-        self.arguments.precision = "float32" if arguments.precision == "auto" else arguments.precision
-        self.arguments.batch_size = 1
-        self.arguments.prompt = arguments.prompt or ""
-        self._prompts = prompts
-        self.model: Model = load(self.arguments)
-        self._of_size = functools.lru_cache(maxsize=4)(self._settings)
-
-    def make(self, number: int, picture: Image.Image, depth_map: DepthMap, extent: Extent | None) -> Image.Image:
-        """The picture of frame ``number``, from 0 on: every one from the same noise."""
-        import dataclasses
-
-        from ..standalone.generate import generate
-
-        parameters, mask, control = self._of_size(picture.size)
-        prompt = next((text for first, last, text in self._prompts if first <= number <= last), parameters.prompt)
-        (made,) = generate(
-            self.model,
-            picture,
-            depth_map,
-            dataclasses.replace(parameters, prompt=prompt),
-            mask=mask,
-            adjustments=adjustments_of(self.arguments),
-            control=control,
-            extent=extent,
-        )
-        return made
-
-    def _settings(self, size: tuple[int, int]) -> tuple[Any, Image.Image | None, Control]:
-        from PIL import Image
-
-        from ..depth.io.files import read_mask
-        from ..standalone import pictures
-
-        given, blank = self.arguments, Image.new("RGB", size)
-        parameters = parameters_of(given, blank, self.model)
-        mask = None if given.mask is None else read_mask(given.mask, size)
-        region = None
-        if given.depth_region is not None:
-            region = pictures.region(read_mask(given.depth_region, size), blank, parameters.size)
-        control = Control(given.depth_strength, given.depth_start, given.depth_end, given.depth_mode, region)
-        return parameters, mask, control
 
 
 def _outputs(named: Sequence[Path]) -> tuple[Path | None, Path | None]:
@@ -358,6 +318,14 @@ def _plain(value: Any) -> Any:
 
 def _has_files(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
+
+
+def _no_picture() -> Image.Image:
+    raise AssertionError("a depth map needs no picture")
+
+
+def _given(picture: Image.Image) -> Image.Image:
+    return picture
 
 
 def _read_png(path: Path) -> np.ndarray:

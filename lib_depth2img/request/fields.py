@@ -231,8 +231,8 @@ class Interval(Field):
             return shown
         return self.parse(shown) if shown.strip() else None
 
-    def shown(self, value: Any) -> str | None:
-        return None if value is None else text_of(value)
+    def shown(self, value: Any) -> str:
+        return "" if value is None else text_of(value)  # the host pastes no None: the widget would stay as it was
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Maps:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def make(
         self,
@@ -111,7 +111,7 @@ class Maps:
             raise DepthMapError(f"{self._path(name)} cannot be written: {error.strerror}.") from error
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.npy"
+        return self.folder / f"{name}.npy"
 
 
 def _around(extents: Sequence[Extent]) -> Extent:

@@ -37,14 +37,15 @@ class Work:
                 f"{folder} holds what was begun with another {', '.join(changed) or 'version'}. Give the same command "
                 "to go on with it, remove it, or name another output."
             )
-        self.finished = known is not None and known["finished"]
+        self.finished: int | None = known["finished"] if known is not None else None
+        """How many frames an earlier run has made, None where none has finished."""
         try:
             for path in (folder, self.maps):
                 path.mkdir(parents=True, exist_ok=True)
             for path in (folder, self.maps, folder.parent):
                 _sweep(path)
             if known is None:
-                self._write(finished=False)
+                self._write(finished=None)
         except OSError as error:
             raise RequestError(f"The folder {folder} cannot be made: {error.strerror}.") from error
 
@@ -58,11 +59,11 @@ class Work:
         """Where the depth maps are kept."""
         return self.folder / "maps"
 
-    def finish(self, *, keep_note: bool) -> None:
-        """Remove what only this work needed; ``keep_note``: leave a note that it is done."""
+    def finish(self, frames: int, *, keep_note: bool) -> None:
+        """Remove what only this work needed; ``keep_note``: leave a note that so many ``frames`` are made."""
         shutil.rmtree(self.maps, ignore_errors=True)
         if keep_note:
-            self._write(finished=True)
+            self._write(finished=frames)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -75,7 +76,7 @@ class Work:
             raise RequestError(f"{self._note} cannot be read ({error}). Remove it to begin anew.") from error
         return found
 
-    def _write(self, *, finished: bool) -> None:
+    def _write(self, *, finished: int | None) -> None:
         with replacing(self._note) as part:
             part.write_text(json.dumps({"asked": self._asked, "finished": finished}, indent=1), encoding="utf-8")
 

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
-from lib_depth2img.request.fields import FIELDS, Choice, Picture
+from lib_depth2img.request.fields import FIELDS, Picture
 from lib_depth2img.webui.ui import markup
 from tests.host.conftest import DEPTH, PLAIN, infotexts
 from tests.host.panel_page import CHECKPOINTS, infotext_of, shown_in, small_and_quick, type_into, value_of
@@ -186,7 +186,7 @@ def test_what_a_generation_writes_is_pasted_and_another_infotext_resets_it(
     page: Page, webui: WebUI, photograph: Image.Image
 ):
     changed = {"far": 0.25, "near": 0.85, "gamma": 1.5, "blur": 2.5, "invert": True, "from_noise": True}
-    fields = {**changed, "only_masked": "crop", "estimator": "dpt_hybrid", "save_depth_map": True}
+    fields = {**changed, "only_masked": "crop", "estimator": "dpt_hybrid", "save_depth_map": True, "range": (0.5, 20.0)}
     prompt = 'a house: red, (blue:1.2), "old"'
     (text,) = infotexts(webui.img2img(photograph, prompt=prompt, depth2img=fields).json())
     type_into(page, "#img2img_prompt textarea", f"{text}, Depth2Img image hash: 3fa9c1d2e4")
@@ -208,7 +208,7 @@ def panel_with(**changed: Any) -> dict[str, Any]:
     for entry in FIELDS:
         if entry.infotext:
             value = changed.get(entry.name, entry.panel_default)
-            expected[entry.name] = entry.label_of(value) if isinstance(entry, Choice) else value
+            expected[entry.name] = entry.shown(value)
     return expected
 
 

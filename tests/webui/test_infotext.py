@@ -183,7 +183,7 @@ def test_pasting_a_picture_of_anything_else_resets_the_panel():
     values = pasted(host_writes(AROUND))
     for entry in FIELDS:
         if entry.infotext:
-            shown = entry.label_of(entry.default) if isinstance(entry, Choice) else entry.panel_default
+            shown = entry.label_of(entry.default) if isinstance(entry, Choice) else entry.shown(entry.panel_default)
             assert values[entry.name] == shown
     assert values["note"] == ""
 

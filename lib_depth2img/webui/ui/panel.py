@@ -95,7 +95,11 @@ def _bare_widget(name: str, settings: dict[str, Any]) -> Component:
     if isinstance(entry, Number):
         return gr.Slider(minimum=entry.least, maximum=entry.high, step=entry.step, **settings)
     if isinstance(entry, Interval):
-        return gr.Textbox(placeholder="Each picture's own, or such as 0.5 to 20", **settings)
+        return gr.Textbox(
+            placeholder="Each picture's own, or such as 0.5 to 20",
+            max_lines=1,
+            **settings | {"value": entry.shown(settings["value"])},
+        )
     if isinstance(entry, Choice):
         # Labels are the values here: the host's ui-config.json knows no others (modules/ui_loadsave.py:10-11).
         return gr.Radio(choices=entry.labels, **settings | {"value": entry.label_of(settings["value"])})

@@ -1,0 +1,216 @@
+"""``video`` on a cluster: what a worker of Ray does with a row of frames, and how the rows are made.
+
+A row is a whole shot for the maps, since steadiness goes from frame to frame, and a few frames for what is made of
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Depth2ImgError, RequestError
+from ..sequences.cuts import Cuts
+from ..sequences.film import Folder, Shown, open_film
+from ..sequences.maps import Frame, Maps
+from ..sequences.spread import Attempts, connected, spread
+from ..sequences.steady import Steady
+from .depth import detail_of, estimator_of
+
+if TYPE_CHECKING:
+    from .video_frames import Frames
+
+__all__ = ["Cluster"]
+
+SCANNED = 64
+"""Frames of a row that is only looked at for cuts."""
+
+TOGETHER = 32
+"""Frames of a row of which pictures are made."""
+
+_BEFORE = 8
+"""Frames before a row in which the last readable one is looked for."""
+
+
+class Scanner:
+    """Finds out where shots begin."""
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """``frames``: (number, path) of those to tell of; ``before``: paths of those before them."""
+        cuts, begins = Cuts(), []
+        for path in row["before"]:
+            picture = _readable(path)
+            if picture is not None:
+                cuts.begins(picture)
+        for number, path in row["frames"]:
+            picture = _readable(path)
+            if picture is not None and cuts.begins(picture):
+                begins.append(number)
+        return {"begins": begins}
+
+
+class Mapper:
+    """Makes the maps of a shot, with an estimator that stays loaded."""
+
+    def __init__(self, arguments: argparse.Namespace, maps: str) -> None:
+        from ..estimators.cache import DepthCache
+
+        self._arguments = arguments
+        self._maps = Maps(Path(maps))
+        self._attempts = Attempts(Path(maps).parent / "attempts")
+        estimator = estimator_of(arguments, cache=DepthCache(0))
+        self._estimate = functools.partial(estimator.estimate, detail=detail_of(arguments))
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """``frames``: (number, path) of a whole shot; gives those that have a map now, and others' faults."""
+        faults: list[str] = []
+        name = f"shot-{row['shot']}"
+        pictures = [Path(path) for _, path in row["frames"]]
+        film = Folder(pictures[0].parent, self._arguments.fps, 1 / self._arguments.fps, pictures=pictures)
+        try:
+            self._attempts.begin(name)
+            made = self._maps.make(
+                film,
+                self._estimate,
+                Steady(self._arguments.steady),
+                broken=lambda shown: faults.append(shown.fault),
+                done=lambda _: None,
+            )
+        except Depth2ImgError as error:
+            return {"shot": row["shot"], "made": [], "faults": [*faults, str(error)], "through": len(pictures)}
+        self._attempts.end(name)
+        numbers = {Path(path).stem: number for number, path in row["frames"]}
+        found = [(frame.name, numbers[frame.name], frame.size) for frame in made]
+        return {"shot": row["shot"], "made": found, "faults": faults, "through": len(pictures)}
+
+
+class Writer:
+    """Makes what is made of frames that have a map."""
+
+    def __init__(self, frames: Frames, attempts: str) -> None:
+        self._frames = frames
+        self._attempts = Attempts(Path(attempts))
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        name = f"frames-{row['first']}"
+        try:
+            self._attempts.begin(name)
+            for each, path in row["frames"]:
+                self._frames.make(_frame(each), functools.partial(_picture, path))
+        except Depth2ImgError as error:
+            return {"faults": [str(error)], "through": len(row["frames"])}
+        self._attempts.end(name)
+        return {"faults": [], "through": len(row["frames"])}
+
+
+class Cluster:
+    """The passes of ``video`` over a folder of frames, on Ray.
+
+    Raises:
+        RequestError: Ray is missing or does not answer, or the film is a file.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        film = open_film(arguments.film, arguments.fps)
+        if not isinstance(film, Folder):
+            raise RequestError(
+                "--ray takes a folder of frames, which every machine can read one by one; split the video first."
+            )
+        self._film, self._arguments = film, arguments
+        self._gpu = str(arguments.device).startswith("cuda")
+        self._ray = connected(arguments.ray, arguments.ray_cores)
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        self._ray.shutdown()
+
+    def maps(self, folder: Path, *, broken: Callable[[Shown], None], done: Callable[[int], None]) -> list[Frame]:
+        """As :meth:`Maps.make`, shot by shot on the workers."""
+        shots = self._shots()
+        rows = [{"shot": number, "frames": frames} for number, frames in enumerate(shots)]
+        answers, through = {}, 0
+        for answer in self._spread(Mapper, (self._plain(), str(folder)), rows):
+            for fault in answer["faults"]:
+                broken(Shown("", 0, 1, None, fault))
+            answers[answer["shot"]] = answer["made"]
+            through += answer["through"]
+            done(through)
+        return [
+            Frame(name, number, 1, (size[0], size[1]), shot)
+            for shot in sorted(answers)
+            for name, number, size in answers[shot]
+        ]
+
+    def make(
+        self, frames: Frames, made: Sequence[Frame], *, broken: Callable[[Shown], None], done: Callable[[int], None]
+    ) -> None:
+        """What is made of frames, on the workers."""
+        missing = [frame for frame in made if not frames.target(frame).exists()]
+        rows = [
+            {"first": part[0].name, "frames": [(_row(frame), str(self._film.pictures[frame.time])) for frame in part]}
+            for part in (missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER))
+        ]
+        through = len(made) - len(missing)
+        attempts = str(frames.maps.folder.parent / "attempts")
+        for answer in self._spread(Writer, (frames, attempts), rows):
+            for fault in answer["faults"]:
+                broken(Shown("", 0, 1, None, fault))
+            through += answer["through"]
+            done(through)
+
+    def _shots(self) -> list[list[tuple[int, str]]]:
+        """(number, path) of the frames of each shot."""
+        paths = [(number, str(path.resolve())) for number, path in enumerate(self._film.pictures)]
+        rows = [
+            {
+                "before": [path for _, path in paths[max(0, start - _BEFORE) : start]],
+                "frames": paths[start : start + SCANNED],
+            }
+            for start in range(0, len(paths), SCANNED)
+        ]
+        begins = {number for answer in self._spread(Scanner, (), rows) for number in answer["begins"]}
+        shots: list[list[tuple[int, str]]] = [[]]
+        for number, path in paths:
+            if number in begins and shots[-1] and min(begins) < number:
+                shots.append([])
+            shots[-1].append((number, path))
+        return shots
+
+    def _spread(self, worker: type, arguments: tuple[Any, ...], rows: Sequence[dict[str, Any]]) -> Any:
+        if not rows:
+            return ()
+        gpu = self._gpu and worker is not Scanner
+        return spread(self._ray, worker, arguments, rows, gpu=gpu, cores=self._arguments.ray_cores)
+
+    def _plain(self) -> argparse.Namespace:
+        given = argparse.Namespace(**vars(self._arguments))
+        given.weights = None if given.weights is None else given.weights.resolve()
+        given.run = None
+        return given
+
+
+def _readable(path: str) -> Any:
+    from ..depth.io.files import read_picture
+
+    try:
+        return read_picture(Path(path))
+    except Depth2ImgError:
+        return None
+
+
+def _picture(path: str) -> Any:
+    from ..depth.io.files import read_picture
+
+    return read_picture(Path(path))
+
+
+def _row(frame: Frame) -> list[Any]:
+    return [frame.name, frame.time, frame.length, list(frame.size), frame.shot]
+
+
+def _frame(row: Sequence[Any]) -> Frame:
+    name, time, length, (width, height), shot = row
+    return Frame(name, time, length, (width, height), shot)
