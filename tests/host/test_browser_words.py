@@ -18,13 +18,17 @@ from tests.webui.browser import Page, chromium
 _TEXTS = """
     const walker = document.createTreeWalker(document.querySelector(arguments[0]), NodeFilter.SHOW_TEXT);
     const found = [];
-    while (walker.nextNode()) found.push(walker.currentNode.textContent.trim());
+    const seen = (element) => !element.closest(".depth2img-hidden, .hidden, .hide, #depth2img_refresh");
+    while (walker.nextNode())
+        if (seen(walker.currentNode.parentElement)) found.push(walker.currentNode.textContent.trim());
     for (const element of document.querySelectorAll(`${arguments[0]} :is([title], [alt], [placeholder])`))
         for (const name of ["title", "alt", "placeholder"]) found.push(element.getAttribute(name) ?? "");
     return found;
 """
 
-NOT_OURS = re.compile(r"Drop File Here|Click to Upload|- or -|CreativeML Open RAIL.*|.*\.safetensors.*|Toggle .*")
+NOT_OURS = re.compile(
+    r"Drop (File|Image) Here|Click to Upload|- or -|CreativeML Open RAIL.*|.*\.safetensors.*|Toggle .*"
+)
 """Of gradio, and names."""
 
 
