@@ -45,6 +45,9 @@ def test_every_sampler_of_the_host(webui: WebUI, photograph: Image.Image) -> Non
     for name in samplers:
         small["sampler_name"] = name
         plain, calls = made(webui, photograph, {}, **small)
+        if not plain.any():  # of reForge, for rectified flows: black with a model of this kind
+            assert name.endswith("RF")
+            continue
         whole, calls_whole = made(webui, photograph, {"strength": 1.0, "start": 0.0, "end": 1.0}, **small)
         half, calls_half = made(webui, photograph, {"strength": 0.5}, **small)
         none, calls_none = made(webui, photograph, {"strength": 0.0}, **small)

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import math
 import subprocess
 import sys
 
@@ -21,7 +22,18 @@ from lib_depth2img.depth.control import CONTROL_RANGES, Control
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import Depth2ImgError, RequestError
 from lib_depth2img.estimators.presets import PRESETS
-from lib_depth2img.request.fields import FIELDS, Choice, Field, Flag, Interval, Number, Picture, field_named
+from lib_depth2img.request.fields import (
+    FIELDS,
+    Choice,
+    Count,
+    Field,
+    Flag,
+    Interval,
+    Number,
+    Picture,
+    field_named,
+    text_of,
+)
 from lib_depth2img.request.panel import PANEL_ORDER, panel_values, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
 from tests.uploads import b64, png16, png_of
@@ -71,6 +83,8 @@ def test_the_fields_are_those_promised_to_api_clients():
         "region": None,
         "outside_mask": False,
         "range": None,
+        "resolution": 0,
+        "tiles": 1,
     }
 
 
@@ -80,7 +94,7 @@ def test_every_default_passes_its_own_check():
 
 
 def test_numbers_have_the_ranges_of_the_depth_library():
-    numbers = {entry.name: (entry.low, entry.high, entry.step) for entry in FIELDS if isinstance(entry, Number)}
+    numbers = {entry.name: (entry.low, entry.high, entry.step) for entry in FIELDS if type(entry) is Number}
     assert numbers == {name: tuple(allowed) for name, allowed in (RANGES | CONTROL_RANGES).items()}
 
 
@@ -109,7 +123,30 @@ def test_axes_are_the_source_independent_fields():
         "end",
         "mode",
         "outside_mask",
+        "resolution",
+        "tiles",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        ("resolution", [0, 64, 518, 2048, 384.0], [1, 63, 2049, -64, 384.5, True, "384", None, math.nan, math.inf]),
+        ("tiles", [1, 8, 2.0], [0, 9, -1, 1.5, False, "2", None, math.nan]),
+    ],
+)
+def test_counts_are_whole_numbers_in_their_range(name, taken, refused):
+    for value in taken:
+        request = Depth2ImgRequest(**{name: value})
+        assert getattr(request, name) == value
+        assert type(getattr(request, name)) is int
+        assert getattr(request.detail, name) == value
+        assert field_named(name).parse(text_of(getattr(request, name))) == value
+    for value in refused:
+        with pytest.raises(RequestError, match=rf"^{name}: got .*, expected a whole number from "):
+            Depth2ImgRequest(**{name: value})
+    with pytest.raises(RequestError, match="or 0 for the network's own"):
+        field_named("resolution").parse("12")
 
 
 def test_estimators_are_the_checkpoint_and_every_preset():
@@ -303,6 +340,8 @@ def test_positional_arguments_are_in_the_panels_order():
         None,
         True,
         None,
+        512,
+        2,
     ]
     request = Depth2ImgRequest.from_mapping(script_values(args))
     assert dataclasses.asdict(request.replace(source="init_image", image=None, meaning="nearness")) == {
@@ -432,7 +471,7 @@ def test_texts_that_make_no_sense_are_refused(name, text):
 def test_the_root_of_the_field_tree_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         Field("x", "X", None, "")
-    assert {type(entry) for entry in FIELDS} == {Flag, Number, Choice, Picture, Interval}
+    assert {type(entry) for entry in FIELDS} == {Flag, Number, Count, Choice, Picture, Interval}
 
 
 def test_importing_the_request_stays_cheap():

@@ -88,6 +88,7 @@ NEWEST = Environment(  # of the day it is made: `make clean` lets it be made aga
         "omegaconf",
         "scikit-image",
         "opencv-python",
+        "transformers",
         *_DOWNLOADING,
         *_TESTING,
     ),
@@ -102,6 +103,7 @@ _CHECKPOINTS = ("tests/weights", "tests/checkpoint")
 _WITHOUT_A_HOST = (
     "tests/estimators",
     "--ignore=tests/estimators/test_parity.py",  # Stability's ldm, geffnet
+    "--ignore=tests/estimators/test_depth_anything.py",  # the authors' package
     "tests/weights",
     "--ignore=tests/weights/test_reading.py",  # pytorch_lightning
     "tests/weights/test_catalog.py",  # convert, inspect and transplant take their names from Stability's ldm
@@ -119,6 +121,6 @@ ROWS = (
     Row("ipex", IPEX, "timm==0.6.7", _WITHOUT_A_HOST),
     Row("forge", FORGE, "timm==1.0.14", _WITHOUT_A_HOST),
     Row("reforge", REFORGE, "timm==1.0.14", _WITHOUT_A_HOST),
-    Row("newest", NEWEST, "timm", _WITHOUT_A_HOST),
+    Row("newest", NEWEST, "timm", (*_WITHOUT_A_HOST, "tests/versions/against_transformers.py")),
     Row("newest-controlnet", NEWEST, "timm==0.9.5", _WITHOUT_A_HOST, ("`torch.jit.",)),  # which this timm is built on
 )

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import RequestError
+from lib_depth2img.estimators.detail import AS_TRAINED, Detail
 from lib_depth2img.request.fields import FIELDS, Choice
 from lib_depth2img.request.panel import BATCH_ORDER, BATCH_RANGES, MISSING, PANEL_ORDER, BatchOptions, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
@@ -339,9 +340,11 @@ class Estimates:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.details: set[Detail] = set()
 
-    def estimate(self, pictures: list[Image.Image], name: str) -> list[DepthMap]:
+    def estimate(self, pictures: list[Image.Image], name: str, detail: Detail = AS_TRAINED) -> list[DepthMap]:
         self.asked.append(name)
+        self.details.add(detail)
         ramp = np.linspace(1, 2, 64 * 64, dtype=np.float32).reshape(64, 64)
         return [DepthMap.from_array(ramp * (1 + np.asarray(each)[0, 0, 0] / 255)) for each in pictures]
 
@@ -392,9 +395,10 @@ def test_one_range_of_distances_is_in_their_unit(webui, folders):
 
 
 def test_one_range_for_all_estimates_of_the_chosen_estimator(webui, sequence_of_pictures, estimates):
-    p = processing(batch_range=BATCH_RANGES[1], estimator="midas_v21", clip=0.0)
+    p = processing(batch_range=BATCH_RANGES[1], estimator="midas_v21", clip=0.0, resolution=512, tiles=2)
     webui.img2img.process_batch(p, str(sequence_of_pictures))
     assert estimates.asked == ["midas_v21"] * 7
+    assert estimates.details == {Detail(resolution=512, tiles=2)}
     assert [request.range for _, request in webui.seen] == [pytest.approx((1.0, 2 * (1 + 120 / 255)))] * 7
     assert {request.source for _, request in webui.seen} == {"init_image"}
 

@@ -128,6 +128,8 @@ def test_the_widgets_are_named_as_process_takes_them_and_have_unique_labels():
         "gamma",
         "blur",
         "clip",
+        "resolution",
+        "tiles",
         "invert",
         "result",
     ]

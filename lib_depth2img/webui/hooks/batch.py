@@ -19,6 +19,7 @@ from ...depth.depth_map import Meaning
 from ...depth.io.clips import read_frame
 from ...depth.io.files import read_picture
 from ...errors import Depth2ImgError, DepthMapError, RequestError
+from ...estimators.detail import DETAIL
 from ...request.panel import MISSING, BatchOptions, script_values
 from ...request.request import Depth2ImgRequest
 from ...request.user_image import UserImage, decode_image
@@ -228,7 +229,7 @@ def hook(panel_values: Callable[[Any], Sequence[Any]]) -> None:
 def _panel_request(shown: Sequence[Any]) -> Depth2ImgRequest:
     """What the panel says of how depth is estimated. Raises: RequestError."""
     said = script_values(shown)
-    return Depth2ImgRequest.from_mapping({name: said[name] for name in ("estimator", "clip") if name in said})
+    return Depth2ImgRequest.from_mapping({name: said[name] for name in ("estimator", "clip", *DETAIL) if name in said})
 
 
 def _may_use_depth(p: Any) -> bool:
