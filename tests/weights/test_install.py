@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from lib_depth2img.commands import install as command
 from lib_depth2img.errors import InstallCancelled, InstallError
 from lib_depth2img.progress import Progress
 from lib_depth2img.weights import download
-from lib_depth2img.weights.catalog import HubSource, UrlSource
+from lib_depth2img.weights.catalog import NC_DAV2, HubSource, UrlSource
 from lib_depth2img.weights.hashing import sha256_of
 from lib_depth2img.weights.install import install
 from tests.weights.hub import Hub, Served
@@ -194,7 +195,7 @@ def test_the_command_refuses_in_one_line(hub, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--to", "x", "--variant", "huge"], ["--to", "x", "--estimator", "dpt_beit_large_512"]]
+    "arguments", [[], ["--to", "x", "--variant", "huge"], ["--to", "x", "--estimator", "dpt_next_vit_large"]]
 )
 def test_arguments_that_are_refused(arguments):
     with pytest.raises(SystemExit) as caught:
@@ -496,3 +497,29 @@ def test_the_pair_honours_cancel(hub, tmp_path):
     with pytest.raises(InstallCancelled):
         install_pair("fp16", tmp_path, cancelled=lambda: True)
     assert hub.log == []
+
+
+def test_what_is_not_for_commercial_use_is_installed_once_that_is_accepted(
+    hub, catalogued, body, tmp_path, monkeypatch, capsys
+):
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    file = replace(catalogued(), licence=NC_DAV2)
+    monkeypatch.setattr(command, "estimator_file", lambda _: file)
+    asked = ["install", "--estimator", "depth_anything_v2_large", "--to", str(tmp_path), "--quiet"]
+    assert main(asked) == 2
+    said = capsys.readouterr().err
+    assert "CC-BY-NC-4.0, not for commercial use" in said
+    assert "--accept-licence" in said
+    assert hub.log == []
+    assert main([*asked, "--accept-licence"]) == 0
+    assert (tmp_path / "model.ckpt").read_bytes() == body
+
+
+def test_a_file_of_unknown_sha256_is_taken_with_a_remark(hub, catalogued, body, tmp_path, monkeypatch, capsys):
+    hub.serve("some/repo", "model.ckpt", Served(body))
+    file = replace(catalogued(), sha256=None)
+    monkeypatch.setattr(command, "estimator_file", lambda _: file)
+    for _ in range(2):  # downloaded, and found there
+        assert main(["install", "--estimator", "dpt_swin2_tiny_256", "--to", str(tmp_path), "--quiet"]) == 0
+        assert "No sha256 of model.ckpt is known to compare with" in capsys.readouterr().err
+    assert (tmp_path / "model.ckpt").read_bytes() == body
