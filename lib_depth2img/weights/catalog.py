@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 PLAUSIBLE = 0.02  # how far a size may be from one that is only roughly known
+GUESSED = 0.5  # and from one that was worked out from the network, of a file that nobody has told anything of
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class CatalogFile:
         """Whether a file of so many bytes may be this one."""
         if self.nbytes is not None:
             return nbytes == self.nbytes
-        return abs(nbytes - self.about_bytes) <= PLAUSIBLE * self.about_bytes
+        return abs(nbytes - self.about_bytes) <= (PLAUSIBLE if self.sha256 else GUESSED) * self.about_bytes
 
     def is_not(self, sha256: str) -> bool:
         """Whether a file with this sha256 is certainly another one."""

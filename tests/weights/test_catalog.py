@@ -83,3 +83,14 @@ def test_it_is_light():
     heavy = "{'torch', 'numpy', 'huggingface_hub'}"
     code = f"import sys, lib_depth2img.weights.catalog; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)
+
+
+def test_a_size_that_was_only_guessed_refuses_no_file_that_may_be_right() -> None:
+    tiny = estimator_file("dpt_swin2_tiny_256")
+    assert tiny.sha256 is None
+    assert tiny.may_have(int(0.6 * tiny.about_bytes))
+    assert tiny.may_have(int(1.4 * tiny.about_bytes))
+    assert not tiny.may_have(5_000), "a web page"
+    large = estimator_file("dpt_swin2_large_384")
+    assert large.nbytes is None
+    assert not large.may_have(int(1.1 * large.about_bytes))
