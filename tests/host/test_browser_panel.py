@@ -223,7 +223,7 @@ def panel_of(page: Page) -> dict[str, Any]:
             shown[name] = next(each.get_attribute("value") for each in inputs if each.is_selected())
         else:
             value = str(inputs[0].get_attribute("value"))
-            shown[name] = float(value) if isinstance(expected, float) else value
+            shown[name] = type(expected)(value) if isinstance(expected, (int, float)) else value
     return shown
 
 

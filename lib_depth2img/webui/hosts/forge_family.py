@@ -29,6 +29,9 @@ LATENT_CHANNELS = 4
 
 _NO_VALUE = object()
 
+_RESIZING = ("_dy", "_intern")
+"""In the names of samplers' functions that do (sd_samplers_kdiffusion_smea.py, ldm_patched/k_diffusion/sampling.py)."""
+
 
 class Recognition:
     """A kind of checkpoint, put into a host's list of them between ``begin`` and ``end``; beginning again is nothing.
@@ -164,7 +167,7 @@ def _checking(original: Any) -> Any:
 
 
 def _fitted(given: Any, latent: torch.Tensor, denoiser: Any) -> torch.Tensor:
-    """The depth for a step at which the sampler itself looks at a latent of another size, as reForge's “Dy” ones do.
+    """The depth for a step at which the sampler itself looks at a latent of another size, as some of reForge's do.
 
     Raises:
         RequestError: the size is another for another reason.
@@ -172,8 +175,8 @@ def _fitted(given: Any, latent: torch.Tensor, denoiser: Any) -> torch.Tensor:
     import torch
 
     shape = tuple(getattr(given, "shape", ()))
-    resizes = "_dy" in str(getattr(getattr(denoiser, "sampler", None), "funcname", ""))
-    if resizes and shape[:2] == (latent.shape[0], 1) and len(shape) == latent.ndim:
+    sampler = str(getattr(getattr(denoiser, "sampler", None), "funcname", ""))
+    if any(name in sampler for name in _RESIZING) and shape[:2] == (latent.shape[0], 1) and len(shape) == latent.ndim:
         return torch.nn.functional.interpolate(given, tuple(latent.shape[2:]), mode="area")
     raise RequestError(
         f"The depth for the UNet is of the shape {shape}, expected {(latent.shape[0], 1, *latent.shape[2:])}, as the "

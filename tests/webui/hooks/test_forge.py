@@ -254,7 +254,9 @@ def test_depth_that_does_not_fit_is_an_error_and_not_dropped(inside: Inside) -> 
 
 
 @pytest.mark.usefixtures("host")
-@pytest.mark.parametrize("funcname", ["sample_euler_dy", "sample_euler_smea_dy", "sample_euler_dy_negative"])
+@pytest.mark.parametrize(
+    "funcname", ["sample_euler_dy", "sample_euler_smea_dy", "sample_dpmpp_2s_ancestral_cfg_pp_intern"]
+)
 def test_samplers_that_look_at_another_size_get_the_depth_at_it(inside: Inside, funcname: str) -> None:
     """sd_samplers_kdiffusion_smea.py of reForge: half the latent, or a quarter more of it."""
     rows = torch.linspace(-1, 1, 16).reshape(1, 1, 16, 1)
