@@ -40,7 +40,7 @@ def picture(tmp_path: Path, photograph: Image.Image) -> Path:
 
 
 @pytest.fixture
-def panel(page: Page, picture: Path, tmp_path: Path) -> Iterator[Page]:
+def panel(page: Page, webui: WebUI, picture: Path, tmp_path: Path) -> Iterator[Page]:
     """The panel with a picture and a map of 16 bits; what the page keeps of the editor goes with it."""
     page.upload("img2img_image", picture)
     page.until(lambda: page.all("#img2img_image img, #img2img_image canvas"))
@@ -48,7 +48,8 @@ def panel(page: Page, picture: Path, tmp_path: Path) -> Iterator[Page]:
     upload_map(page, tmp_path / "map.png")
     small_and_quick(page)
     yield page
-    page.driver.execute_script("sessionStorage.clear(); location.href = 'about:blank';")
+    page.driver.get(f"{webui.url}/probe/state")  # the page itself would write it down again
+    page.driver.execute_script("sessionStorage.clear()")
 
 
 def generated(page: Page, webui: WebUI) -> np.ndarray:
