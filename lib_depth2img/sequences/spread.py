@@ -143,4 +143,8 @@ def _within(seconds: float, address: str, do: Callable[[], Any]) -> None:
 
 
 def _no_answer(address: str, why: object) -> RequestError:
-    return RequestError(f"No Ray cluster answers at {address} ({str(why).splitlines()[0][:120]}). See that it runs.")
+    # Of a cluster that asks for a token, which `ray start` may set up, a client without one hears nothing.
+    return RequestError(
+        f"No Ray cluster answers at {address} ({str(why).splitlines()[0][:120]}). See that it runs; if it asks for a "
+        "token, set RAY_AUTH_MODE=token."
+    )
