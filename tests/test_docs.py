@@ -20,7 +20,8 @@ from lib_depth2img.cli import build_parser
 from lib_depth2img.depth.io.exr import encode_exr
 from lib_depth2img.errors import RequestError
 from lib_depth2img.estimators.presets import PRESETS
-from lib_depth2img.request.fields import FIELDS, Choice, Number
+from lib_depth2img.request.fields import FIELDS
+from lib_depth2img.request.kinds import Choice, Number
 from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.weights import catalog
 

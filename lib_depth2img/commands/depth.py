@@ -20,7 +20,8 @@ from ..errors import Depth2ImgError, EstimatorError, RequestError
 from ..estimators.detail import DETAIL, Detail
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
 from ..progress import Progress
-from ..request.fields import Count, Number, field_named
+from ..request.fields import field_named
+from ..request.kinds import Count, Number
 from ..sequences.folders import exists, expanded, is_folder, map_targets, pictures_in
 from ..weights import elsewhere
 from ..weights.catalog import estimator_file

@@ -17,7 +17,8 @@ from ..console import ProgressBar, say
 from ..depth.control import Control
 from ..errors import CheckpointError, PictureError, RequestError
 from ..replacing import replacing
-from ..request.fields import Choice, Number, field_named
+from ..request.fields import field_named
+from ..request.kinds import Choice, Number
 from ..standalone.parameters import SIZE_STEP, Parameters
 from ..standalone.samplers import DEFAULT_SAMPLER, SAMPLERS
 from .depth import (

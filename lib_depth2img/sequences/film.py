@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -41,7 +42,7 @@ class Shown:
 
 
 @dataclass
-class Film:
+class Film(ABC):
     """What has frames. ``count``: how many, None where only reading tells. ``remarks``: what was passed over."""
 
     path: Path
@@ -58,9 +59,9 @@ class Film:
         status = self.path.stat()
         return [os.fspath(self.path.resolve()), status.st_size, status.st_mtime_ns]
 
+    @abstractmethod
     def frames(self) -> Iterator[Shown]:
         """All frames in their order, each decoded when it is asked for."""
-        raise NotImplementedError
 
 
 @dataclass

@@ -42,6 +42,7 @@ class Work:
         try:
             for path in (folder, self.maps):
                 path.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.attempts, ignore_errors=True)  # whoever ended an earlier run, it was no frame's fault
             for path in (folder, self.maps, folder.parent):
                 _sweep(path)
             if known is None:
@@ -59,9 +60,15 @@ class Work:
         """Where the depth maps are kept."""
         return self.folder / "maps"
 
+    @property
+    def attempts(self) -> Path:
+        """Where the workers of this run count what they begin."""
+        return self.folder / "attempts"
+
     def finish(self, frames: int, *, keep_note: bool) -> None:
         """Remove what only this work needed; ``keep_note``: leave a note that so many ``frames`` are made."""
-        shutil.rmtree(self.maps, ignore_errors=True)
+        for path in (self.maps, self.attempts):
+            shutil.rmtree(path, ignore_errors=True)
         if keep_note:
             self._write(finished=frames)
         else:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import RequestError
-from ..request.fields import FIELDS, Field, text_of
+from ..request.fields import FIELDS
+from ..request.kinds import Field, text_of
 from ..request.request import Depth2ImgRequest
 
 __all__ = ["DIGEST_KEYS", "KEYS", "describe", "forget", "paste_functions", "read", "write"]

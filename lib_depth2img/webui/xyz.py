@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import EstimatorError
-from ..request.fields import FIELDS, Choice, Field, Flag, Number
+from ..request.fields import FIELDS
+from ..request.kinds import Choice, Field, Flag, Number
 from .estimators import CHECKPOINT, ESTIMATORS
 from .hosts import host
 

@@ -15,7 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
-from lib_depth2img.request.fields import FIELDS, Picture
+from lib_depth2img.request.fields import FIELDS
+from lib_depth2img.request.kinds import Picture
 from lib_depth2img.webui.ui import markup
 from tests.host.conftest import DEPTH, PLAIN, infotexts
 from tests.host.panel_page import CHECKPOINTS, infotext_of, shown_in, small_and_quick, type_into, value_of

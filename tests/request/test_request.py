@@ -22,18 +22,8 @@ from lib_depth2img.depth.control import CONTROL_RANGES, Control
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import Depth2ImgError, RequestError
 from lib_depth2img.estimators.presets import PRESETS
-from lib_depth2img.request.fields import (
-    FIELDS,
-    Choice,
-    Count,
-    Field,
-    Flag,
-    Interval,
-    Number,
-    Picture,
-    field_named,
-    text_of,
-)
+from lib_depth2img.request.fields import FIELDS, field_named
+from lib_depth2img.request.kinds import Choice, Count, Field, Flag, Interval, Number, Picture, text_of
 from lib_depth2img.request.panel import PANEL_ORDER, panel_values, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
 from tests.uploads import b64, png16, png_of

@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.errors import RequestError
 from lib_depth2img.estimators.detail import AS_TRAINED, Detail
-from lib_depth2img.request.fields import FIELDS, Choice
+from lib_depth2img.request.fields import FIELDS
+from lib_depth2img.request.kinds import Choice
 from lib_depth2img.request.panel import BATCH_ORDER, BATCH_RANGES, MISSING, PANEL_ORDER, BatchOptions, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.webui.hooks import batch, sequence

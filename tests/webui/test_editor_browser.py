@@ -56,7 +56,8 @@ def values_of(request: Depth2ImgRequest) -> np.ndarray:
 def _nothing_is_left(driver: WebDriver) -> Iterator[None]:
     """What was applied in a page stays in it, and all tests have the same one."""
     yield
-    driver.execute_script("sessionStorage.clear(); location.href = 'about:blank';")
+    driver.get(f"{driver.execute_script('return location.origin')}/config")  # the page itself would write it down again
+    driver.execute_script("sessionStorage.clear()")
 
 
 @pytest.fixture

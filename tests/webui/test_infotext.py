@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib_depth2img.depth.depth_map import DepthMap
-from lib_depth2img.request.fields import FIELDS, Choice, field_named
+from lib_depth2img.request.fields import FIELDS, field_named
+from lib_depth2img.request.kinds import Choice
 from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.request.user_image import UserImage
 from lib_depth2img.webui import infotext

@@ -14,7 +14,8 @@ import gradio as gr
 from ...depth.edits import MAX_CHARACTERS, Stroke, strokes_from_list
 from ...depth.extent import UNIT
 from ...errors import Depth2ImgError, RequestError
-from ...request.fields import Choice, field_named
+from ...request.fields import field_named
+from ...request.kinds import Choice
 from ...request.panel import PANEL_ORDER
 from . import markup
 from .asked_depth import depth_of, sending

@@ -12,7 +12,8 @@ from ...depth.colormap import COLORMAPS, colorize
 from ...depth.depth_map import DepthMap
 from ...depth.io.files import picture_from_image
 from ...estimators.detail import DETAIL
-from ...request.fields import FIELDS, Number, field_named, text_of
+from ...request.fields import FIELDS, field_named
+from ...request.kinds import Number, text_of
 from ...request.request import Depth2ImgRequest
 from .markup import GRID
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ...depth.io.pictures import picture_suffixes
-from ...request.fields import Choice, Flag, Interval, Number, field_named
+from ...request.fields import field_named
+from ...request.kinds import Choice, Flag, Interval, Number
 from ...request.panel import BATCH_ORDER, BATCH_RANGES, MISSING, PANEL_ORDER
 from ...request.user_image import digest_of
 from . import editor as editor_ui

@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from ...devices import PRECISIONS
-from ...request.fields import Choice, field_named
+from ...request.fields import field_named
+from ...request.kinds import Choice
 
 __all__ = ["Option", "options_on_page"]
 

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lib_depth2img.request.fields import FIELDS, Choice
+from lib_depth2img.request.fields import FIELDS
+from lib_depth2img.request.kinds import Choice
 from lib_depth2img.webui import estimators
 from tests import small_checkpoint as small
 from tests.webui.hooks.stand_in import Host, Img2Img, ScriptRunner, Txt2Img
