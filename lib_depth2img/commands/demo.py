@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..console import ProgressBar
-from .img2img import write_picture
+from .generation import write_picture
 
 __all__ = ["add_parser"]
 

@@ -5,26 +5,26 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoint.small_model import SMALL_CHECKPOINT
-from ..console import ProgressBar, say
+from ..console import say
 from ..depth.adjust import ADJUSTMENTS, Adjustments
 from ..depth.extent import Extent, nearness_extent
 from ..depth.io.files import SUFFIXES
-from ..depth.io.pictures import picture_suffixes
 from ..errors import Depth2ImgError, EstimatorError, RequestError
 from ..estimators.detail import DETAIL, Detail
 from ..estimators.presets import DEFAULT_PRESET, PRESETS
-from ..progress import Progress
 from ..request.fields import field_named
 from ..request.kinds import Count, Number
-from ..sequences.folders import exists, expanded, is_folder, map_targets, pictures_in
+from ..sequences.folders import map_targets
 from ..weights import elsewhere
 from ..weights.catalog import estimator_file
+from .groups import Group, Item, Outcome, forget, go_through, made, resumed
+from .targets import make_folders, pictures_for_folder, refuse_overwriting, single_picture
+from .workers import add_ray
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,7 +44,7 @@ __all__ = [
     "detail_of",
     "estimator_of",
     "extent_of",
-    "refuse_overwriting",
+    "weights_of",
 ]
 
 WEIGHTS_FOLDER = Path("models", "midas")
@@ -64,7 +64,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="estimate the depth map of pictures",
         description="Estimate depth maps; near is white. One picture goes to a file: .png, .npy, .tif, .exr or .pfm. "
         "Several, or a folder, go to a folder, as --format says. A .npy without adjustments holds the float32 nearness "
-        "(H, W) at the picture's size exactly as estimated.",
+        "(H, W) at the picture's size exactly as estimated. Maps that are there are made anew; with --ray, what was "
+        "interrupted goes on with those that are missing.",
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="a picture, or a folder of them")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the file, or the folder")
@@ -77,6 +78,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a grey PNG; default %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_ray(parser, "a folder of pictures")
     parser.set_defaults(run=run)
 
 
@@ -104,7 +106,7 @@ def estimator_of(arguments: argparse.Namespace, *, cache: DepthCache | None = No
     """The estimator that the options of :func:`add_estimator` name. Raises: EstimatorError, DeviceError."""
     from ..estimators.estimator import DepthEstimator
 
-    weights = _weights(arguments.weights, arguments.estimator)
+    weights = weights_of(arguments) or SMALL_CHECKPOINT
     return DepthEstimator(
         arguments.estimator, weights=weights, device=arguments.device, precision=arguments.precision, cache=cache
     )
@@ -159,125 +161,33 @@ def extent_of(arguments: argparse.Namespace, meaning: str = "nearness") -> Exten
 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate all pictures and print where they went; returns 0, or 2 when some of them could not be done."""
-    from ..depth.depth_map import DepthMap
-    from ..depth.io.files import check_target
-
-    adjustments, extent, detail = adjustments_of(arguments), extent_of(arguments), detail_of(arguments)
-    targets = _targets(arguments)
-    refuse_overwriting(targets.values(), targets)
-    for target in targets.values():
-        check_target(target, colormap=arguments.colormap)
-    estimator = estimator_of(arguments)
-    adjust = functools.partial(DepthMap.adjusted, adjustments=adjustments, extent=extent)
-    _make_folders(targets.values())
-    failures = done = 0
-    with ProgressBar(quiet=arguments.quiet) as bar:
-        for together in _chunks(list(targets.items()), TOGETHER):
-            for picture, error in _estimate(estimator, together, arguments, adjust, detail):
-                if error is not None and len(targets) == 1:
-                    raise error
-                if error is not None:
-                    failures += 1
-                    bar.say(f"error: {_named(picture, error)}")
-                done += 1
-                bar.show(Progress("estimating", "", done, len(targets), unit="picture"))
-    if failures < len(targets):
+    adjustments_of(arguments), extent_of(arguments), detail_of(arguments)  # refused before the folder is looked at
+    picture = single_picture(arguments.pictures, arguments.output)
+    items = _items(arguments) if picture is None else [Item(picture, (arguments.output,))]
+    _check(arguments, items)
+    if arguments.ray:
+        if picture is not None:
+            raise RequestError("--ray spreads a folder of pictures; name one, and a folder for the maps.")
+        arguments.weights = weights_of(arguments)
+        failures = resumed(arguments, _Maps, _groups(items), "estimating")
+    else:
+        maker = _Maps(arguments)
+        make_folders(item.targets[0] for item in items)
+        if picture is None:
+            forget(arguments.output, arguments.command)
+        alone = items[0].picture if len(items) == 1 else None
+        failures = go_through(made(maker, _groups(items)), len(items), "estimating", alone=alone, quiet=arguments.quiet)
+    if failures < len(items):
         print(arguments.output)
     return 2 if failures else 0
 
 
-def _estimate(
-    estimator: DepthEstimator,
-    together: Sequence[tuple[Path, Path]],
-    arguments: argparse.Namespace,
-    adjust: Callable[[DepthMap], DepthMap],
-    detail: Detail,
-) -> Iterator[tuple[Path, Depth2ImgError | None]]:
-    """Read, estimate and save; each picture with what went wrong with it alone."""
-    from ..depth.io.files import read_picture, save_depth_map
-
-    pictures: dict[Path, Image.Image] = {}
-    for path, _ in together:
-        try:
-            pictures[path] = read_picture(path)
-        except Depth2ImgError as error:
-            yield path, error
-    depth_maps = dict(zip(pictures, estimator.estimate(list(pictures.values()), detail), strict=True))
-    for path, target in together:
-        if path not in pictures:
-            continue
-        depth_map = adjust(depth_maps[path]).resized(pictures[path].size)
-        try:
-            save_depth_map(depth_map, target, bits=arguments.bits, colormap=arguments.colormap)
-        except Depth2ImgError as error:
-            yield path, error
-        else:
-            yield path, None
-
-
-def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
-    """Each picture with the file its depth map goes to. What is passed over is said."""
-    named, output = expanded(arguments.pictures), arguments.output
-    if len(named) == 1 and not is_folder(named[0]) and not _is_folder(output):
-        return {named[0]: output}
-    pictures: list[Path] = []
-    for path in named:
-        if is_folder(path):
-            found = pictures_in(path)
-            pictures += found.pictures
-            for remark in found.remarks:
-                say(remark, to=sys.stderr)
-        else:
-            pictures.append(path)
-    if not _is_folder(output):
-        raise RequestError(f"{len(pictures)} pictures do not go into the one file {output}; name a folder.")
-    return map_targets(pictures, output, f".{arguments.format}")
-
-
-def _is_folder(output: Path) -> bool:
-    """A folder that is there, or a name that no file of pictures has: ``maps``, ``shot.v002``."""
-    return is_folder(output) or output.suffix.lower() not in picture_suffixes().union(SUFFIXES)
-
-
-def _make_folders(targets: Iterable[Path]) -> None:
-    for folder in {target.parent for target in targets}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RequestError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-
-
-def _named(picture: Path, error: Depth2ImgError) -> str:
-    """What went wrong, with the picture's path once."""
-    return str(error) if str(picture) in str(error) else f"{picture}: {error}"
-
-
-def refuse_overwriting(targets: Iterable[Path], read: Iterable[Path]) -> None:
-    """Raises: RequestError when a file to be written is one of those that are read, by whatever path, or cannot be."""
-    identities = {_identity(path) for path in read if exists(path)}
-    for target in targets:
-        try:
-            identity = _identity(target)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise RequestError(
-                f"{target.name} cannot be written: {error.strerror}. Name another file or folder, or give the "
-                "picture a shorter name."
-            ) from error
-        if identity in identities:
-            raise RequestError(f"{target} is also what is read, and would be overwritten; name another file or folder.")
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def _weights(named: Path | None, estimator: str) -> Path:
+def weights_of(arguments: argparse.Namespace) -> Path | None:
+    """The file of the options of :func:`add_estimator`; None for what comes along. Raises: EstimatorError."""
+    named, estimator = arguments.weights, arguments.estimator
     if named is None and estimator == SMALL:
-        return SMALL_CHECKPOINT
-    path = named or _published(estimator)
+        return None
+    path: Path = named or _published(estimator)
     if not path.is_file():
         raise EstimatorError(
             f"There are no weights of {estimator} at {path}. Name their file or a checkpoint with --weights, fetch "
@@ -285,6 +195,70 @@ def _weights(named: Path | None, estimator: str) -> Path:
             f"{SMALL}, which comes along."
         )
     return path
+
+
+class _Maps:
+    """Makes the maps of pictures, with an estimator that stays loaded.
+
+    It remembers none of them, so that a map depends on its group alone, whoever makes it.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from ..depth.depth_map import DepthMap
+        from ..estimators.cache import DepthCache
+
+        self._bits, self._colormap, self._resumes = arguments.bits, arguments.colormap, bool(arguments.ray)
+        self._estimator, self._detail = estimator_of(arguments, cache=DepthCache(0)), detail_of(arguments)
+        adjustments, extent = adjustments_of(arguments), extent_of(arguments)
+        self._adjust = functools.partial(DepthMap.adjusted, adjustments=adjustments, extent=extent)
+
+    def make(self, group: Group) -> Iterator[Outcome]:
+        """Read, estimate and save; each picture with what went wrong with it alone."""
+        from ..depth.io.files import read_picture
+
+        pictures: dict[Path, Image.Image] = {}
+        for item in group:
+            try:
+                pictures[item.picture] = read_picture(item.picture)
+            except Depth2ImgError as error:
+                yield Outcome(item.picture, error)
+        depth_maps = dict(zip(pictures, self._estimator.estimate(list(pictures.values()), self._detail), strict=True))
+        for item in group:
+            if item.picture in pictures:
+                yield self._saved(item, depth_maps[item.picture], pictures[item.picture].size)
+
+    def _saved(self, item: Item, depth_map: DepthMap, size: tuple[int, int]) -> Outcome:
+        from ..depth.io.files import save_depth_map
+
+        if self._resumes and item.is_there:
+            return Outcome(item.picture)
+        (target,) = item.targets
+        try:
+            save_depth_map(self._adjust(depth_map).resized(size), target, bits=self._bits, colormap=self._colormap)
+        except Depth2ImgError as error:
+            return Outcome(item.picture, error)
+        return Outcome(item.picture)
+
+
+def _items(arguments: argparse.Namespace) -> list[Item]:
+    """The pictures of a folder, or several, each with the file of its depth map."""
+    pictures = pictures_for_folder(arguments.pictures, arguments.output)
+    targets = map_targets(pictures, arguments.output, f".{arguments.format}")
+    return [Item(picture, (target,)) for picture, target in targets.items()]
+
+
+def _check(arguments: argparse.Namespace, items: Sequence[Item]) -> None:
+    """Raises: RequestError, DepthMapError: a file that cannot be written, or is also what is read."""
+    from ..depth.io.files import check_target
+
+    targets = [target for item in items for target in item.targets]
+    refuse_overwriting(targets, [item.picture for item in items])
+    for target in targets:
+        check_target(target, colormap=arguments.colormap)
+
+
+def _groups(items: Sequence[Item]) -> list[Sequence[Item]]:
+    return [items[start : start + TOGETHER] for start in range(0, len(items), TOGETHER)]
 
 
 def _published(estimator: str) -> Path:
@@ -299,9 +273,3 @@ def _published(estimator: str) -> Path:
     elsewhere.refuse_other(other, estimator)
     say(f"The weights are those in {other}.", to=sys.stderr)
     return other
-
-
-def _chunks(items: Sequence[tuple[Path, Path]], size: int) -> Iterator[list[tuple[Path, Path]]]:
-    remaining = iter(items)
-    while chunk := list(islice(remaining, size)):
-        yield chunk

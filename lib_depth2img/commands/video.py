@@ -24,14 +24,14 @@ from ..estimators.presets import DEFAULT_PRESET
 from ..progress import Progress
 from ..sequences.film import Shown, open_film
 from ..sequences.maps import Frame, Maps
-from ..sequences.spread import LOCAL
 from ..sequences.steady import STEADINESS, Steady
 from ..sequences.video import TENTH_BIT, check_video, is_video, write_video
-from ..sequences.work import Work
+from ..sequences.work import Work, asked_of
 from .depth import FORMATS, SMALL, add_adjustments, add_estimator, adjustments_of, detail_of, estimator_of, extent_of
-from .img2img import add_generation
+from .generation import add_generation
 from .video_frames import Frames, Maker
 from .video_workers import Cluster
+from .workers import add_ray
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,8 +43,6 @@ __all__ = ["add_parser"]
 
 RANGES = ("picture", "shot", "sequence")
 STEADY = 0.9
-_DECIDES_NOTHING = ("film", "output", "quiet", "run", "command", "ray", "ray_cores")
-"""Options that the frames do not depend on."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -85,14 +83,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--format", choices=FORMATS, default="png", help="of maps in a folder; default %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument(
-        "--ray",
-        nargs="?",
-        const=LOCAL,
-        metavar="ADDRESS",
-        help="spread a folder of frames over the GPUs, or cores, of this machine, or of the Ray cluster at ADDRESS",
-    )
-    parser.add_argument("--ray-cores", type=int, default=1, metavar="N", help="of a worker without a GPU; default 1")
+    add_ray(parser, "a folder of frames")
     add_estimator(parser, None)
     add_adjustments(parser)
     add_generation(parser)
@@ -201,7 +192,7 @@ class _Job:
         return self.video.with_name(f"{self.video.name}.work")
 
     def _asked(self) -> dict[str, Any]:
-        asked = {name: _plain(value) for name, value in vars(self.arguments).items() if name not in _DECIDES_NOTHING}
+        asked = asked_of(vars(self.arguments), ("film",))
         return {**asked, "film": self.film.identity, "prompts": self.prompts}
 
     def _estimator(self, maker: Maker | None) -> DepthEstimator:
@@ -307,13 +298,6 @@ def _prompts(arguments: argparse.Namespace) -> list[tuple[int, int, str]]:
         last = first if match[2] is None else int(match[3]) if match[3] else sys.maxsize
         found.append((first, last, match[4].strip()))
     return found
-
-
-def _plain(value: Any) -> Any:
-    """An option as JSON holds it."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _has_files(folder: Path) -> bool:

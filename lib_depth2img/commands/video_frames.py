@@ -14,7 +14,7 @@ from ..depth.control import Control
 from ..depth.extent import Extent
 from ..sequences.maps import Frame, Maps
 from .depth import adjustments_of
-from .img2img import load, parameters_of, write_picture
+from .generation import load, parameters_of, write_picture
 
 if TYPE_CHECKING:
     from PIL import Image

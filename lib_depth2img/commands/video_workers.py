@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +17,10 @@ from ..errors import Depth2ImgError, RequestError
 from ..sequences.cuts import Cuts
 from ..sequences.film import Folder, Shown, open_film
 from ..sequences.maps import Frame, Maps
-from ..sequences.spread import Attempts, connected, spread
+from ..sequences.spread import Attempts
 from ..sequences.steady import Steady
-from .depth import detail_of, estimator_of
+from .depth import detail_of, estimator_of, weights_of
+from .workers import Workers
 
 if TYPE_CHECKING:
     from .video_frames import Frames
@@ -119,20 +121,21 @@ class Cluster:
             raise RequestError(
                 "--ray takes a folder of frames, which every machine can read one by one; split the video first."
             )
-        self._film, self._arguments = film, arguments
-        self._gpu = str(arguments.device).startswith("cuda")
-        self._ray = connected(arguments.ray, arguments.ray_cores)
+        self._film = film
+        if arguments.estimator is not None:
+            arguments.weights = weights_of(arguments)
+        self._workers = Workers(arguments)
 
     def close(self) -> None:
         """Leave the cluster."""
-        self._ray.shutdown()
+        self._workers.close()
 
     def maps(self, folder: Path, *, broken: Callable[[Shown], None], done: Callable[[int], None]) -> list[Frame]:
         """As :meth:`Maps.make`, shot by shot on the workers."""
         shots = self._shots()
         rows = [{"shot": number, "frames": frames} for number, frames in enumerate(shots)]
         answers, through = {}, 0
-        for answer in self._spread(Mapper, (self._plain(), str(folder)), rows):
+        for answer in self._workers.each(Mapper, (self._workers.sent, str(folder.absolute())), rows):
             for fault in answer["faults"]:
                 broken(Shown("", 0, 1, None, fault))
             answers[answer["shot"]] = answer["made"]
@@ -154,8 +157,11 @@ class Cluster:
             for part in (missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER))
         ]
         through = len(made) - len(missing)
-        attempts = str(frames.maps.folder.parent / "attempts")
-        for answer in self._spread(Writer, (frames, attempts), rows):
+        folder = frames.maps.folder.absolute()
+        sent = dataclasses.replace(
+            frames, arguments=self._workers.sent, maps=Maps(folder), folder=frames.folder.absolute()
+        )
+        for answer in self._workers.each(Writer, (sent, str(folder.parent / "attempts")), rows):
             for fault in answer["faults"]:
                 broken(Shown("", 0, 1, None, fault))
             through += answer["through"]
@@ -171,25 +177,13 @@ class Cluster:
             }
             for start in range(0, len(paths), SCANNED)
         ]
-        begins = {number for answer in self._spread(Scanner, (), rows) for number in answer["begins"]}
+        begins = {number for answer in self._workers.each(Scanner, (), rows, light=True) for number in answer["begins"]}
         shots: list[list[tuple[int, str]]] = [[]]
         for number, path in paths:
             if number in begins and shots[-1] and min(begins) < number:
                 shots.append([])
             shots[-1].append((number, path))
         return shots
-
-    def _spread(self, worker: type, arguments: tuple[Any, ...], rows: Sequence[dict[str, Any]]) -> Any:
-        if not rows:
-            return ()
-        gpu = self._gpu and worker is not Scanner
-        return spread(self._ray, worker, arguments, rows, gpu=gpu, cores=self._arguments.ray_cores)
-
-    def _plain(self) -> argparse.Namespace:
-        given = argparse.Namespace(**vars(self._arguments))
-        given.weights = None if given.weights is None else given.weights.resolve()
-        given.run = None
-        return given
 
 
 def _readable(path: str) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..depth.io.pictures import picture_suffixes
 from ..errors import RequestError
 
-__all__ = ["Found", "exists", "expanded", "is_folder", "listed", "map_targets", "pictures_in"]
+__all__ = ["Found", "exists", "expanded", "is_folder", "listed", "map_targets", "pictures_in", "targets_in"]
 
 _OF_PHONES = {".heic": "HEIC", ".heif": "HEIF", ".avif": "AVIF", ".jxl": "JPEG XL"}
 
@@ -90,24 +90,34 @@ def is_folder(path: Path) -> bool:
 
 
 def map_targets(pictures: Sequence[Path], folder: Path, suffix: str) -> dict[Path, Path]:
-    """Where the map of each picture goes: its name with ``suffix`` in ``folder``.
+    """Where the map of each picture goes, as :func:`targets_in`.
 
     Beside the pictures the name ends with ``_depth``, so that no picture is overwritten and the next run knows it.
-    Pictures that share a name keep their own suffix: ``a.jpg.png`` and ``a.png.png``.
 
     Raises:
         RequestError: two pictures would go to one file.
     """
     beside = any(_same(picture.parent, folder) for picture in pictures)
+    return targets_in(folder, pictures, f"{_OWN if beside else ''}{suffix}", "depth maps")
+
+
+def targets_in(folder: Path, pictures: Sequence[Path], ending: str, what: str) -> dict[Path, Path]:
+    """Where ``what`` is made of each picture goes: its name with ``ending`` in ``folder``.
+
+    Pictures that share a name keep their own suffix: ``a.jpg.png`` and ``a.png.png``.
+
+    Raises:
+        RequestError: two pictures would go to one file.
+    """
     shared = Counter(picture.stem.casefold() for picture in pictures)
     targets = {}
     for picture in pictures:
         stem = picture.stem if shared[picture.stem.casefold()] == 1 else picture.name
-        targets[picture] = folder / f"{stem}{_OWN if beside else ''}{suffix}"
+        targets[picture] = folder / f"{stem}{ending}"
     twice = [name for name, count in Counter(path.name.casefold() for path in targets.values()).items() if count > 1]
     if twice:
         raise RequestError(
-            f"Several pictures are called {', '.join(sorted(twice))}; their depth maps would overwrite each other."
+            f"Several pictures are called {', '.join(sorted(twice))}; their {what} would overwrite each other."
         )
     return targets
 

@@ -6,6 +6,7 @@ far the work is, so a worker that dies is replaced by Ray and its shot is gone t
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..errors import RequestError
+from ..errors import Depth2ImgError, RequestError
 from ..replacing import replacing
 
 if TYPE_CHECKING:
@@ -40,13 +41,19 @@ class Attempts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def begin(self, row: str) -> None:
-        """Note one more. Raises: RequestError after ``MOST_ATTEMPTS``."""
+    def begin(self, row: str, shown: str = "") -> None:
+        """Note one more. ``shown``: what the user is told of the row, by default its name.
+
+        Raises:
+            RequestError: ``MOST_ATTEMPTS`` have ended their worker.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         note = self._folder / row
         count = int(note.read_text()) if note.exists() else 0
         if count >= MOST_ATTEMPTS:
-            raise RequestError(f"{row} has ended its worker {count} times and was left out; look at its frames alone.")
+            raise RequestError(
+                f"{shown or row} has ended its worker {count} times and was left out; look at its pictures alone."
+            )
         with replacing(note) as part:
             part.write_text(str(count + 1))
 
@@ -80,37 +87,71 @@ def connected(address: str, cores: int) -> ModuleType:
 
 
 def spread(
-    ray: ModuleType, worker: type, arguments: tuple[Any, ...], rows: Sequence[dict[str, Any]], *, gpu: bool, cores: int
+    ray: ModuleType,
+    worker: type,
+    arguments: tuple[Any, ...],
+    rows: Sequence[dict[str, Any]],
+    *,
+    gpu: bool,
+    cores: int,
+    stays: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """What ``worker(*arguments)`` makes of each row, as it comes; a worker is called with one row, and gives one.
 
     One worker for each GPU of the cluster, or for each ``cores`` cores. Rows and answers are what JSON holds.
+    ``stays``: a worker has something to keep; else there is a new one for each row, which costs nothing.
+
+    Raises:
+        RequestError: no machine of the cluster has what one worker needs.
+        Depth2ImgError: what a worker raised.
     """
-    there = ray.cluster_resources()
-    workers = max(1, int(there.get("GPU", 0) if gpu else there.get("CPU", 1) // cores))
+    count = _room(ray, gpu=gpu, cores=cores)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    data = ray.data.from_items([{"row": json.dumps(row)} for row in rows], override_num_blocks=max(1, len(rows)))
-    answers = data.map_batches(
-        _Each,
-        fn_constructor_args=(worker, arguments),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(workers, max(1, len(rows)))),
-        num_gpus=1 if gpu else 0,
-        num_cpus=0 if gpu else cores,
-    )
-    for answer in answers.iter_rows():
-        yield json.loads(answer["answer"])
+    data = ray.data.from_items([{"row": json.dumps(row)} for row in rows], override_num_blocks=len(rows))
+    needed = {"batch_size": 1, "num_gpus": 1 if gpu else 0, "num_cpus": 0 if gpu else cores}
+    if stays:
+        pool = ray.data.ActorPoolStrategy(size=min(count, len(rows)))
+        answers = data.map_batches(_Each, fn_constructor_args=(worker, arguments), compute=pool, **needed)
+    else:
+        answers = data.map_batches(_once, fn_args=(worker, arguments), **needed)
+    for text in answers.iter_rows():
+        answer = json.loads(text["answer"])
+        if "refused" in answer:
+            raise Depth2ImgError(answer["refused"])
+        yield answer
 
 
 class _Each:
-    """A worker as Ray Data calls one: with columns of batches."""
+    """A worker as Ray Data calls one, with columns of batches; made at the first row, which says what was wrong."""
 
     def __init__(self, worker: type, arguments: tuple[Any, ...]) -> None:
-        self._worker = worker(*arguments)
+        self._make = functools.partial(worker, *arguments)
+        self._worker: Any = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"answer": [json.dumps(self._worker(json.loads(row))) for row in batch["row"]]}
+        return {"answer": [json.dumps(self._answer(json.loads(row))) for row in batch["row"]]}
+
+    def _answer(self, row: dict[str, Any]) -> Any:
+        try:
+            self._worker = self._worker or self._make()
+            return self._worker(row)
+        except Depth2ImgError as error:
+            return {"refused": str(error)}
+
+
+def _once(batch: dict[str, Any], worker: type, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    return _Each(worker, arguments)(batch)
+
+
+def _room(ray: ModuleType, *, gpu: bool, cores: int) -> int:
+    """How many workers the machines hold. Raises: RequestError for none, since Ray would wait for ever."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    count = sum(int(there.get("GPU", 0) if gpu else there.get("CPU", 0) // cores) for there in machines)
+    if not count:
+        need = "a GPU; use --device cpu" if gpu else f"{cores} cores; use a smaller --ray-cores"
+        raise RequestError(f"No machine of the Ray cluster has {need}.")
+    return count
 
 
 def _knock(address: str) -> None:

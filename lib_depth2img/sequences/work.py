@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
 from ..replacing import replacing
 
-__all__ = ["Work"]
+__all__ = ["Work", "asked_of"]
 
 _LEFT = re.compile(r"\..*\.[0-9a-f]{12}\.part$")
 """What ``replacing`` leaves behind when the process is killed."""
+
+_NEVER = ("command", "run", "output", "quiet", "ray", "ray_cores")
+"""Options of all commands on which no result depends."""
 
 
 class Work:
@@ -86,6 +89,17 @@ class Work:
     def _write(self, *, finished: int | None) -> None:
         with replacing(self._note) as part:
             part.write_text(json.dumps({"asked": self._asked, "finished": finished}, indent=1), encoding="utf-8")
+
+
+def asked_of(options: Mapping[str, Any], leaving_out: Collection[str]) -> dict[str, Any]:
+    """The options of a command as JSON holds them, but for those on which no result depends."""
+    return {name: _plain(value) for name, value in options.items() if name not in (*leaving_out, *_NEVER)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _sweep(folder: Path) -> None:

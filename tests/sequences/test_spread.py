@@ -5,9 +5,8 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,58 +18,13 @@ from lib_depth2img.sequences import spread as spread_module
 from lib_depth2img.sequences.maps import Maps
 from lib_depth2img.sequences.spread import MOST_ATTEMPTS, Attempts, connected
 from lib_depth2img.sequences.work import Work
+from tests.pretend_ray import Died, pretend
 from tests.sequences.films import scene
-
-
-class Died(BaseException):
-    """What ends a worker, as kill -9 does."""
-
-
-class Dataset:
-    """Ray Data with one worker; in the place of one that died there is another, which begins the row again."""
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self._rows = rows
-
-    def map_batches(self, worker: type, *, fn_constructor_args: tuple[Any, ...], batch_size: int, **_: Any) -> Dataset:
-        assert batch_size == 1
-        made = worker(*fn_constructor_args)
-        answers = []
-        for row in self._rows:
-            answer = None
-            while answer is None:
-                try:
-                    (answer,) = made({name: [value] for name, value in row.items()})["answer"]
-                except Died:
-                    made = worker(*fn_constructor_args)
-            answers.append({"answer": answer})
-        return Dataset(answers)
-
-    def iter_rows(self) -> Iterator[dict[str, Any]]:
-        return iter(reversed(self._rows))  # in whatever order
 
 
 @pytest.fixture
 def ray(monkeypatch) -> SimpleNamespace:
-    seen = SimpleNamespace(asked=[], hangs=False)
-
-    def init(address: str, **options: Any) -> None:
-        seen.asked.append(address)
-        if seen.hangs:
-            time.sleep(5)
-
-    module = ModuleType("ray")
-    module.init, module.shutdown = init, lambda: seen.asked.append("shutdown")
-    module.cluster_resources = lambda: {"CPU": 2.0}
-    context = SimpleNamespace(get_current=lambda: SimpleNamespace(enable_progress_bars=True))
-    module.data = SimpleNamespace(
-        DataContext=context,
-        from_items=lambda rows, override_num_blocks: Dataset(rows),
-        ActorPoolStrategy=lambda size: size,
-    )
-    monkeypatch.setitem(sys.modules, "ray", module)
-    monkeypatch.setitem(sys.modules, "ray.data", module.data)
-    return seen
+    return pretend(monkeypatch)
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_a_drive_is_no_weight(text, path, weight) -> None:
 
 
 def test_a_file_whose_name_looks_like_a_weight_is_a_file(tmp_path, monkeypatch) -> None:
-    from lib_depth2img.commands.img2img import _lora
+    from lib_depth2img.commands.generation import _lora
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "style:2").touch()
