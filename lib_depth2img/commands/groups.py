@@ -139,9 +139,11 @@ def _by_workers(
         if not rows or sum(len(items) for _, items in rows[-1]["groups"]) >= PICTURES:
             rows.append({"groups": []})
         rows[-1]["groups"].append((number, [_plain(item) for item in group]))
+    named = {str(item.picture.absolute()): item.picture for group in groups for item in group}
     for answer in workers.each(_Worker, (maker, workers.sent, str(work.attempts.absolute())), rows):
-        for picture, error, remarks in answer["outcomes"]:
-            yield Outcome(Path(picture), None if error is None else RequestError(error), tuple(remarks))
+        for path, error, remarks in answer["outcomes"]:
+            told = None if error is None else RequestError(error.replace(path, str(named[path])))
+            yield Outcome(named[path], told, tuple(remarks))
 
 
 def _work(arguments: argparse.Namespace, groups: Sequence[Group]) -> Work:

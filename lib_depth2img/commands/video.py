@@ -27,21 +27,19 @@ from ..sequences.maps import Frame, Maps
 from ..sequences.steady import STEADINESS, Steady
 from ..sequences.video import TENTH_BIT, check_video, is_video, write_video
 from ..sequences.work import Work, asked_of
-from .depth import FORMATS, SMALL, add_adjustments, add_estimator, adjustments_of, detail_of, estimator_of, extent_of
+from .depth import FORMATS, SMALL, add_adjustments, add_estimator, detail_of, estimator_of
 from .generation import add_generation
-from .video_frames import Frames, Maker
+from .video_frames import SEQUENCE, Frames, Maker, extents_of, no_picture
 from .video_workers import Cluster
 from .workers import add_ray
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..depth.extent import Extent
     from ..estimators.estimator import DepthEstimator
 
 __all__ = ["add_parser"]
 
-RANGES = ("picture", "shot", "sequence")
 STEADY = 0.9
 
 
@@ -107,8 +105,8 @@ class _Job:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         self.depth_only = bool(arguments.depth_only)
-        self.adjustments, self.detail = adjustments_of(arguments), detail_of(arguments)
-        self.by_hand = None if arguments.range in RANGES else extent_of(arguments)
+        self.detail = detail_of(arguments)
+        extents_of(arguments, None, ())  # refused before the film is looked at
         self.steady = Steady(arguments.steady)
         self.video, self.folder = _outputs(arguments.output)
         self.film = open_film(arguments.film, _checked_rate(arguments.fps))
@@ -138,7 +136,8 @@ class _Job:
         if not made:
             raise PictureError(f"Not one frame of {self.film.path} can be read.")
         folder = self.folder or self.work.folder / "frames"
-        frames = Frames(self.arguments, self.maps, self._extents(made), folder, self.prompts, maker)
+        extents = extents_of(self.arguments, self.maps, made)
+        frames = Frames(self.arguments, self.maps, extents, folder, self.prompts, maker)
         if self.folder is not None or not self.depth_only:
             phase = "writing" if self.depth_only else "sampling"
             self._make(frames, made, self._shown(bar, phase), self._told(bar))
@@ -155,7 +154,8 @@ class _Job:
         """The first pass; the maker, where one was needed for its estimator."""
         broken, done = self._told(bar), self._shown(bar, "estimating")
         if self.cluster is not None:
-            return self.cluster.maps(self.work.maps, broken=broken, done=done), None
+            at_once = self.folder if self.depth_only and self.arguments.range != SEQUENCE else None
+            return self.cluster.maps(self.work.maps, at_once, broken=broken, done=done), None
         maker = None if self.depth_only else Maker(self.arguments, self.prompts)
         estimator = self._estimator(maker)
         estimate = functools.partial(estimator.estimate, detail=self.detail)
@@ -204,12 +204,6 @@ class _Job:
             return own
         return estimator_of(self.arguments, cache=DepthCache(0))
 
-    def _extents(self, frames: Sequence[Frame]) -> dict[int, Extent | None]:
-        if self.arguments.range in ("shot", "sequence"):
-            by_shot = self.arguments.range == "shot"
-            return dict(self.maps.extents(frames, self.adjustments.clip, by_shot=by_shot))
-        return {frame.shot: self.by_hand for frame in frames}
-
     def _make(
         self, frames: Frames, made: Sequence[Frame], done: Callable[[int], None], broken: Callable[[Shown], None]
     ) -> None:
@@ -222,7 +216,7 @@ class _Job:
         by_name = {frame.name: frame for frame in made}
         if self.depth_only:
             for number, frame in enumerate(made):
-                frames.make(frame, _no_picture)
+                frames.make(frame, no_picture)
                 done(number + 1)
             return
         for number, shown in enumerate(self.film.frames()):
@@ -302,10 +296,6 @@ def _prompts(arguments: argparse.Namespace) -> list[tuple[int, int, str]]:
 
 def _has_files(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
-
-
-def _no_picture() -> Image.Image:
-    raise AssertionError("a depth map needs no picture")
 
 
 def _given(picture: Image.Image) -> Image.Image:

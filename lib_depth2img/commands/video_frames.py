@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..depth.control import Control
 from ..depth.extent import Extent
 from ..sequences.maps import Frame, Maps
-from .depth import adjustments_of
+from .depth import adjustments_of, extent_of
 from .generation import load, parameters_of, write_picture
 
 if TYPE_CHECKING:
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from ..depth.depth_map import DepthMap
     from ..standalone.loading import Model
 
-__all__ = ["Frames", "Maker"]
+__all__ = ["SEQUENCE", "Frames", "Maker", "extents_of", "no_picture"]
 
 Prompts = list[tuple[int, int, str]]
 """First frame, last frame, prompt."""
+
+
+PICTURE, SHOT, SEQUENCE = "picture", "shot", "sequence"
+"""What ``--range`` may take the lowest and highest of."""
 
 
 class Maker:
@@ -114,3 +118,24 @@ class Frames:
         place = frame.time if number is None else number
         made = self.maker.make(place, picture(), self.maps.read(frame.name), self.extents[frame.shot])
         write_picture(made, target, told=False)
+
+
+def no_picture() -> Image.Image:
+    """In the place of a frame's picture where its depth map is all that is asked for."""
+    raise AssertionError("a depth map needs no picture")
+
+
+def extents_of(arguments: argparse.Namespace, maps: Maps | None, frames: Sequence[Frame]) -> dict[int, Extent | None]:
+    """By shot what the maps of its frames are scaled by, as ``--range`` says; None for each one's own.
+
+    ``maps``: where those of all frames are; None where there are no frames.
+
+    Raises:
+        RequestError: no such range.
+    """
+    asked = arguments.range
+    if asked in (SHOT, SEQUENCE):
+        clip = adjustments_of(arguments).clip
+        return {} if maps is None else dict(maps.extents(frames, clip, by_shot=asked == SHOT))
+    by_hand = None if asked == PICTURE else extent_of(arguments)
+    return {frame.shot: by_hand for frame in frames}

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import Depth2ImgError, RequestError
 from ..sequences.cuts import Cuts
@@ -20,10 +20,8 @@ from ..sequences.maps import Frame, Maps
 from ..sequences.spread import Attempts
 from ..sequences.steady import Steady
 from .depth import detail_of, estimator_of, weights_of
+from .video_frames import Frames, extents_of, no_picture
 from .workers import Workers
-
-if TYPE_CHECKING:
-    from .video_frames import Frames
 
 __all__ = ["Cluster"]
 
@@ -55,12 +53,15 @@ class Scanner:
 
 
 class Mapper:
-    """Makes the maps of a shot, with an estimator that stays loaded."""
+    """Makes the maps of a shot, with an estimator that stays loaded.
 
-    def __init__(self, arguments: argparse.Namespace, maps: str) -> None:
+    ``at_once``: the folder that the depth maps of a shot go to as soon as all of them are there, where that is all.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, maps: str, at_once: str | None) -> None:
         from ..estimators.cache import DepthCache
 
-        self._arguments = arguments
+        self._arguments, self._at_once = arguments, at_once
         self._maps = Maps(Path(maps))
         self._attempts = Attempts(Path(maps).parent / "attempts")
         estimator = estimator_of(arguments, cache=DepthCache(0))
@@ -73,7 +74,7 @@ class Mapper:
         pictures = [Path(path) for _, path in row["frames"]]
         film = Folder(pictures[0].parent, self._arguments.fps, 1 / self._arguments.fps, pictures=pictures)
         try:
-            self._attempts.begin(name)
+            self._attempts.begin(name, f"{name} ({pictures[0].name} to {pictures[-1].name})")
             made = self._maps.make(
                 film,
                 self._estimate,
@@ -81,12 +82,19 @@ class Mapper:
                 broken=lambda shown: faults.append(shown.fault),
                 done=lambda _: None,
             )
+            if self._at_once is not None:
+                self._finish(made, Path(self._at_once))
         except Depth2ImgError as error:
             return {"shot": row["shot"], "made": [], "faults": [*faults, str(error)], "through": len(pictures)}
         self._attempts.end(name)
         numbers = {Path(path).stem: number for number, path in row["frames"]}
         found = [(frame.name, numbers[frame.name], frame.size) for frame in made]
         return {"shot": row["shot"], "made": found, "faults": faults, "through": len(pictures)}
+
+    def _finish(self, made: Sequence[Frame], folder: Path) -> None:
+        frames = Frames(self._arguments, self._maps, extents_of(self._arguments, self._maps, made), folder, [])
+        for frame in made:
+            frames.make(frame, no_picture)
 
 
 class Writer:
@@ -99,7 +107,8 @@ class Writer:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         name = f"frames-{row['first']}"
         try:
-            self._attempts.begin(name)
+            first, last = (Path(path).name for _, path in (row["frames"][0], row["frames"][-1]))
+            self._attempts.begin(name, f"{name} ({first} to {last})")
             for each, path in row["frames"]:
                 self._frames.make(_frame(each), functools.partial(_picture, path))
         except Depth2ImgError as error:
@@ -130,12 +139,16 @@ class Cluster:
         """Leave the cluster."""
         self._workers.close()
 
-    def maps(self, folder: Path, *, broken: Callable[[Shown], None], done: Callable[[int], None]) -> list[Frame]:
-        """As :meth:`Maps.make`, shot by shot on the workers."""
+    def maps(
+        self, folder: Path, at_once: Path | None, *, broken: Callable[[Shown], None], done: Callable[[int], None]
+    ) -> list[Frame]:
+        """As :meth:`Maps.make`, shot by shot on the workers, which write depth maps to the folder ``at_once`` too."""
         shots = self._shots()
         rows = [{"shot": number, "frames": frames} for number, frames in enumerate(shots)]
         answers, through = {}, 0
-        for answer in self._workers.each(Mapper, (self._workers.sent, str(folder.absolute())), rows):
+        finished = None if at_once is None else str(at_once.absolute())
+        arguments = (self._workers.sent, str(folder.absolute()), finished)
+        for answer in self._workers.each(Mapper, arguments, rows):
             for fault in answer["faults"]:
                 broken(Shown("", 0, 1, None, fault))
             answers[answer["shot"]] = answer["made"]

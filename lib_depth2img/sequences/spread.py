@@ -68,6 +68,7 @@ def connected(address: str, cores: int) -> ModuleType:
     Raises:
         RequestError: Ray is missing, or nothing answers there.
     """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ writes riddles to the console
     try:
         import ray
     except ImportError as error:

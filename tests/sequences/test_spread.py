@@ -82,7 +82,7 @@ def test_a_row_that_ends_its_worker_again_and_again_is_reported(frames, tmp_path
     assert depth(frames, "-o", tmp_path / "maps", "--ray") == 2
     assert len(died) == MOST_ATTEMPTS
     said = capsys.readouterr().err
-    assert "shot-1 has ended its worker 3 times and was left out" in said
+    assert "shot-1 (f05.png to f16.png) has ended its worker 3 times and was left out" in said
     assert not {f"f{number:02d}.png" for number in range(5, 16)} & contents(tmp_path / "maps").keys()
     assert {f"f{number:02d}.png" for number in (1, 4, 17, 19)} <= contents(tmp_path / "maps").keys()
 
