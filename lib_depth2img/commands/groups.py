@@ -21,8 +21,8 @@ from .workers import Workers
 
 __all__ = ["Group", "Item", "Maker", "Outcome", "forget", "go_through", "made", "resumed"]
 
-PICTURES = 32
-"""Of a row, about: Ray takes some 20 ms for a row, and a fast network 300 ms for a group of eight."""
+ROWS = 4
+"""For each worker, or more, so that none waits long for another at the end."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,12 @@ def resumed(
     maker: Callable[[argparse.Namespace], Maker],
     groups: Sequence[Group],
     phase: Phase,
+    *,
+    row: int = 1,
 ) -> int:
     """Make what is not there yet, with ``--ray`` by workers; gives how many pictures could not be made.
+
+    ``row``: groups that a worker is sent at once, at most. Ray takes some 20 ms for it.
 
     Raises:
         RequestError: the folder holds files of another command, or there is no such cluster.
@@ -83,7 +87,7 @@ def resumed(
     try:
         work = _work(arguments, groups)
         if workers is not None:
-            outcomes = _by_workers(workers, maker, missing, work)
+            outcomes = _by_workers(workers, maker, missing, work, row)
         else:
             outcomes = made(maker(arguments), missing) if missing else iter(())
         failures = go_through(outcomes, count, phase, there=count - left, quiet=arguments.quiet)
@@ -131,14 +135,12 @@ def forget(folder: Path, command: str) -> None:
 
 
 def _by_workers(
-    workers: Workers, maker: Callable[[argparse.Namespace], Maker], groups: Sequence[Group], work: Work
+    workers: Workers, maker: Callable[[argparse.Namespace], Maker], groups: Sequence[Group], work: Work, row: int
 ) -> Iterator[Outcome]:
     """As :func:`made`, by workers that hold a maker each, in whatever order."""
-    rows: list[dict[str, Any]] = []
-    for number, group in enumerate(groups):
-        if not rows or sum(len(items) for _, items in rows[-1]["groups"]) >= PICTURES:
-            rows.append({"groups": []})
-        rows[-1]["groups"].append((number, [_plain(item) for item in group]))
+    most = max(1, min(row, len(groups) // (ROWS * workers.count)))
+    numbered = [(number, [_plain(item) for item in group]) for number, group in enumerate(groups)]
+    rows = [{"groups": numbered[start : start + most]} for start in range(0, len(numbered), most)]
     named = {str(item.picture.absolute()): item.picture for group in groups for item in group}
     for answer in workers.each(_Worker, (maker, workers.sent, str(work.attempts.absolute())), rows):
         for path, error, remarks in answer["outcomes"]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
-from ..sequences.spread import LOCAL, connected, spread
+from ..sequences.spread import LOCAL, connected, room, spread
 
 __all__ = ["Workers", "add_ray"]
 
@@ -29,7 +29,8 @@ def add_ray(parser: argparse.ArgumentParser, what: str) -> None:
 class Workers:
     """The cluster that ``--ray`` names, with a worker for each GPU, or for each ``--ray-cores`` cores.
 
-    ``sent``: the options as workers take them, who stand in other folders and see only the GPU that they were given.
+    ``count``: of the workers. ``sent``: the options as workers take them, who stand in other folders and see only the GPU
+    that they were given.
 
     Raises:
         RequestError: Ray is missing or does not answer, or such workers cannot be had.
@@ -44,6 +45,7 @@ class Workers:
         self.sent.run = None
         self.sent.device = "cuda" if self._gpu else arguments.device
         self._ray = connected(arguments.ray, arguments.ray_cores)
+        self.count = room(self._ray, gpu=self._gpu, cores=self._cores)
 
     def close(self) -> None:
         """Leave the cluster; one of this machine alone ends."""

@@ -23,7 +23,7 @@ from ..replacing import replacing
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["LOCAL", "Attempts", "connected", "spread"]
+__all__ = ["LOCAL", "Attempts", "connected", "room", "spread"]
 
 LOCAL = "local"
 """In the place of an address: a cluster of this machine alone, which ends with the command."""
@@ -106,7 +106,7 @@ def spread(
         RequestError: no machine of the cluster has what one worker needs.
         Depth2ImgError: what a worker raised.
     """
-    count = _room(ray, gpu=gpu, cores=cores)
+    count = room(ray, gpu=gpu, cores=cores)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     data = ray.data.from_items([{"row": json.dumps(row)} for row in rows], override_num_blocks=len(rows))
@@ -145,7 +145,7 @@ def _once(batch: dict[str, Any], worker: type, arguments: tuple[Any, ...]) -> di
     return _Each(worker, arguments)(batch)
 
 
-def _room(ray: ModuleType, *, gpu: bool, cores: int) -> int:
+def room(ray: ModuleType, *, gpu: bool, cores: int) -> int:
     """How many workers the machines hold. Raises: RequestError for none, since Ray would wait for ever."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     count = sum(int(there.get("GPU", 0) if gpu else there.get("CPU", 0) // cores) for there in machines)
