@@ -29,8 +29,8 @@ def add_ray(parser: argparse.ArgumentParser, what: str) -> None:
 class Workers:
     """The cluster that ``--ray`` names, with a worker for each GPU, or for each ``--ray-cores`` cores.
 
-    ``count``: of the workers. ``sent``: the options as workers take them, who stand in other folders and see only the GPU
-    that they were given.
+    ``count``: of the workers. ``sent``: the options as workers take them, who stand in other folders and see no GPU but
+    their own.
 
     Raises:
         RequestError: Ray is missing or does not answer, or such workers cannot be had.
