@@ -20,6 +20,7 @@ from lib_depth2img.estimators.detail import AS_TRAINED, Detail
 from lib_depth2img.progress import Progress
 from lib_depth2img.request.panel import PANEL_ORDER, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
+from lib_depth2img.webui.ui import editor_route
 from lib_depth2img.webui.ui.panel import Panel, build_panel
 from lib_depth2img.webui.ui.services import Download, EstimatorStatus, ModelStatus
 from tests.webui.browser import ROOT
@@ -145,6 +146,8 @@ def served(services: StubServices) -> Iterator[str]:
             quiet=True,
             inbrowser=False,
         )
+
+    editor_route.add_route(blocks, app)
 
     async def close_client() -> None:
         await blocks._queue.queue_client.aclose()  # gradio leaves it open
