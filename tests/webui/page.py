@@ -77,7 +77,7 @@ class StubServices:
     def downloads(self) -> Sequence[Download]:
         licence, url = "CreativeML Open RAIL++-M", "http://127.0.0.1/licence"
         return (
-            Download("ckpt", "Depth model, 512-depth-ema.ckpt", 5_707_592_867, licence, url, installed=False),
+            Download("ckpt", "Stable Diffusion 2 depth model", 5_707_592_867, licence, url, installed=False),
             Download("dpt_large", "Estimator dpt_large", 1_376_378_527, "MIT", url, installed=True),
         )
 
