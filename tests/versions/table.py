@@ -26,7 +26,7 @@ class Environment:
 class Row:
     """One run. ``timm`` is put before what is installed, if it is named; ``tests`` are pytest's arguments.
 
-    ``refused``: the estimators that this timm is too old for. ``ignored``: beginnings of FutureWarnings that these packages
+    ``refused``: estimators that this timm is too old for. ``ignored``: beginnings of FutureWarnings that these packages
     cause one another; all other warnings are errors.
     """
 
