@@ -24,6 +24,12 @@ def said() -> set[str]:
 
 def test_chinese_is_there():
     assert "zh_CN" in LANGUAGES
+    assert "zh_TW" in LANGUAGES
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_languages_say_the_same_in_the_same_order(language: str):
+    assert list(words.table(language)) == list(words.table("zh_CN"))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
