@@ -30,7 +30,7 @@ from ..sequences.video import TENTH_BIT, check_video, is_video, write_video
 from ..sequences.work import Work
 from .depth import FORMATS, SMALL, add_adjustments, add_estimator, adjustments_of, detail_of, estimator_of, extent_of
 from .img2img import add_generation
-from .video_frames import Frames, Maker
+from .video_frames import FIXED, FLOW, NOISES, Frames, Maker
 from .video_workers import Cluster
 
 if TYPE_CHECKING:
@@ -78,6 +78,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=STEADY,
         metavar="X",
         help=f"how much is carried over from frame to frame, {low:g} (nothing) to {high:g}; default %(default)s",
+    )
+    parser.add_argument(
+        "--noise",
+        choices=NOISES,
+        default=FIXED,
+        help="of pictures: in every frame the same, or moved along with what is seen; default %(default)s",
     )
     parser.add_argument("--fps", type=Fraction, default=Fraction(25), help="of a folder of frames; default %(default)s")
     parser.add_argument(
@@ -175,6 +181,8 @@ class _Job:
     def _check_outputs(self) -> None:
         if self.arguments.seed == -1:
             raise RequestError("--seed -1 draws another one for each run, which could not go on then; name a seed.")
+        if self.arguments.ray and self.arguments.noise == FLOW and not self.depth_only:
+            raise RequestError("--noise flow goes from frame to frame, and --ray makes them in any order; leave one.")
         if not self.depth_only and self.arguments.prompt is None and self.arguments.prompts is None:
             raise RequestError("Name a --prompt for the pictures, or --depth-only for the depth maps.")
         for output in (self.video, self.folder):
@@ -228,12 +236,13 @@ class _Job:
         if self.cluster is not None:
             self.cluster.make(frames, made, broken=broken, done=done)
             return
-        by_name = {frame.name: frame for frame in made}
         if self.depth_only:
             for number, frame in enumerate(made):
                 frames.make(frame, _no_picture)
                 done(number + 1)
             return
+        unfinished = {frame.shot for frame in made if not frames.target(frame).exists()}
+        by_name = {frame.name: frame for frame in made if frame.shot in unfinished}
         for number, shown in enumerate(self.film.frames()):
             if shown.name in by_name and shown.picture is not None:
                 frames.make(by_name[shown.name], functools.partial(_given, shown.picture), number)
