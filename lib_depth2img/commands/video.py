@@ -189,7 +189,7 @@ class _Job:
             if output is not None and output.resolve() == self.film.path.resolve():
                 raise RequestError(f"{output} is also what is read; name another output.")
         if self.video is not None:
-            check_video(self.video, self.film, grey=self.depth_only)
+            self.film.remarks += check_video(self.video, self.film, grey=self.depth_only)
         if self.folder is not None and not (self.folder / ".depth2img").exists() and _has_files(self.folder):
             raise RequestError(f"{self.folder} holds other files; name a folder that is empty, or not there yet.")
 

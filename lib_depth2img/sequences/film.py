@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Film", "Folder", "Group", "Shown", "Video", "groups", "open_film", "pyav"]
 
+CARRIED = ("audio", "subtitle")
+"""What a video is given of a film beside its pictures."""
+
 TOGETHER = 8
 """Frames that go through a network together. The same ones in every run, since a network's last bits depend on it."""
 
@@ -43,13 +46,15 @@ class Shown:
 
 @dataclass
 class Film(ABC):
-    """What has frames. ``count``: how many, None where only reading tells. ``remarks``: what was passed over."""
+    """What has frames. ``count``: how many, None where only reading tells. ``tracks``: the numbers in its file of what
+    is heard and of subtitles. ``remarks``: what was passed over.
+    """
 
     path: Path
     rate: Fraction
     time_base: Fraction
     count: int | None = None
-    sound: bool = False
+    tracks: tuple[int, ...] = ()
     pixel_shape: Fraction = Fraction(1)
     remarks: list[str] = field(default_factory=list)
 
@@ -148,7 +153,7 @@ def open_film(path: Path, rate: Fraction) -> Film:
                 stream.average_rate or stream.base_rate or rate,
                 stream.time_base,
                 stream.frames or None,
-                sound=bool(container.streams.audio),
+                tracks=tuple(each.index for each in container.streams if each.type in CARRIED),
                 pixel_shape=stream.sample_aspect_ratio or Fraction(1),
             )
     except av.FFmpegError as error:
