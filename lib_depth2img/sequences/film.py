@@ -68,6 +68,10 @@ class Film(ABC):
     def frames(self) -> Iterator[Shown]:
         """All frames in their order, each decoded when it is asked for."""
 
+    @abstractmethod
+    def paths(self) -> list[Path]:
+        """A path for each frame, in their order, whose stem is the frame's name; of a video's there are no files."""
+
 
 @dataclass
 class Folder(Film):
@@ -87,6 +91,9 @@ class Folder(Film):
                 picture, fault = None, str(error)
             yield Shown(path.stem, number, 1, picture, fault)
 
+    def paths(self) -> list[Path]:
+        return list(self.pictures)
+
 
 @dataclass
 class Video(Film):
@@ -100,8 +107,14 @@ class Video(Film):
             for number, found in enumerate(_decoded(av, container, stream)):
                 yield self._shown(number, clock, found)
 
+    def paths(self) -> list[Path]:
+        av = pyav()
+        with av.open(os.fspath(self.path)) as container:  # what it says of their number may be wrong
+            count = sum(1 for _ in _decoded(av, container, container.streams.video[0]))
+        return [self.path / _name(number) for number in range(count)]
+
     def _shown(self, number: int, clock: _Clock, found: Any) -> Shown:
-        name = f"{number:08d}"
+        name = _name(number)
         if isinstance(found, str):
             return Shown(name, *clock.without(), None, f"{self.path.name}, frame {number}: {found}")
         time, length = clock.of(found)
@@ -201,6 +214,10 @@ def groups(frames: Iterator[Shown]) -> Iterator[Group | Shown]:
         group.frames.append((shown, shown.picture))
     if group is not None:
         yield group
+
+
+def _name(number: int) -> str:
+    return f"{number:08d}"
 
 
 def _decoded(av: Any, container: Any, stream: Any) -> Iterator[Any]:
