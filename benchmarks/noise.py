@@ -1,0 +1,130 @@
+"""How much painted films flicker with fixed noise and with noise that moves along: the table of docs/steady.md.
+
+    python benchmarks/noise.py [--size 256] [--seeds 2] [--steps 8] [--device cpu] [--output FILE.json]
+
+Clips of training's renderer, whose depth and motion are known, painted by the small model with their true depth. Of
+each kind of noise and denoising strength, per clip, in grey levels of 255:
+
+flow: the mean change from frame to frame along the true motion, of all pixels that are seen in both frames.
+rest: the same of pixels of which nothing has moved.
+
+The film's own change, which is its grain, light and aliasing, is given beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib_depth2img.checkpoint.small_model import SMALL_CHECKPOINT
+from lib_depth2img.depth.depth_map import DepthMap
+from lib_depth2img.sequences.noise import CarriedNoise
+from lib_depth2img.standalone.generate import generate
+from lib_depth2img.standalone.loading import Model, load_model
+from lib_depth2img.standalone.parameters import Parameters
+from lib_depth2img.standalone.sampling import noise_of
+from training.clips import CLIPS, Frame, true_motion
+
+PROMPT = "a blue wooden box in a green field, golden light"
+STRENGTHS = (0.6, 1.0)
+NOISES = ("fixed", "flow")
+MEASURES = ("flow", "rest")
+
+
+def painted(model: Model, frames: Sequence[Frame], parameters: Parameters, noise: str) -> list[np.ndarray]:
+    """The pictures of a clip, each (h, w, 3) uint8."""
+    found = []
+    carried: CarriedNoise | None = None
+    shot = -1
+    for frame in frames:
+        if frame.first:
+            shot, carried = shot + 1, None
+        if noise == "flow" and carried is None:
+            seed = parameters.seed + shot
+            whole = noise_of(torch.Generator().manual_seed(seed), parameters.latent_shape).numpy()
+            carried = CarriedNoise(whole, frame.picture, seed)
+        elif carried is not None:
+            carried.follow(frame.picture)
+        given = None if carried is None else torch.from_numpy(carried.whole)[None]
+        depth_map = DepthMap(frame.nearness.astype(np.float32), unit=True)
+        picture = Image.fromarray(frame.picture)
+        (made,) = generate(model, picture, depth_map, parameters, extent=(0.0, 1.0), noise=given)
+        found.append(np.asarray(made))
+    return found
+
+
+def measured(frames: Sequence[Frame], pictures: Sequence[np.ndarray]) -> dict[str, float]:
+    """The measures of one clip."""
+    flow, rest = [], []
+    for number in range(1, len(frames)):
+        if frames[number].first:
+            continue
+        there, seen = true_motion(frames[number - 1], frames[number])
+        x, y = np.moveaxis(there.astype(np.float32), 2, 0)
+        after = cv2.remap(pictures[number].astype(np.float32), x, y, cv2.INTER_LINEAR)
+        change = np.abs(after - pictures[number - 1]).mean(axis=2)
+        columns, rows = np.meshgrid(*(np.arange(side) for side in seen.shape[::-1]))
+        still = seen & (np.hypot(there[..., 0] - columns, there[..., 1] - rows) < 0.05)
+        flow.append(change[seen].mean())
+        if still.mean() > 0.05:
+            rest.append(change[still].mean())
+    return {"flow": float(np.mean(flow)), "rest": float(np.mean(rest)) if rest else float("nan")}
+
+
+def clip_results(model: Model, name: str, arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """By strength and noise the measures, mean over the seeds; under ``film`` those of the clip itself."""
+    each: dict[str, list[dict[str, float]]] = {}
+    for seed in range(arguments.seeds):
+        frames = CLIPS[name](arguments.size, seed)
+        each.setdefault("film", []).append(measured(frames, [frame.picture for frame in frames]))
+        for strength in STRENGTHS:
+            parameters = Parameters(
+                prompt=PROMPT,
+                size=(arguments.size, arguments.size),
+                denoising_strength=strength,
+                steps=arguments.steps,
+                cfg_scale=3.0,
+                seed=seed,
+            )
+            for noise in NOISES:
+                made = measured(frames, painted(model, frames, parameters, noise))
+                each.setdefault(f"{strength:g} {noise}", []).append(made)
+    return {
+        way: {measure: float(np.mean([one[measure] for one in found])) for measure in MEASURES}
+        for way, found in each.items()
+    }
+
+
+def main() -> None:
+    """Paint all clips, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    model = load_model(SMALL_CHECKPOINT, device=torch.device(arguments.device))
+    results = {}
+    print("| clip | way | flow | rest |\n|---|---|---|---|")
+    for name in CLIPS:
+        results[name] = clip_results(model, name, arguments)
+        for way, found in results[name].items():
+            rest = "–" if np.isnan(found["rest"]) else f"{found['rest']:.2f}"
+            print(f"| {name} | {way} | {found['flow']:.2f} | {rest} |", flush=True)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
