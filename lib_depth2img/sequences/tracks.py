@@ -59,6 +59,12 @@ def _described(stream: Any) -> str:
     return " ".join([f"track {stream.index}, {_KINDS[stream.type]}", *said])
 
 
+def _time(packet: Any) -> Fraction:
+    """Seconds; some containers tell when a packet is decoded only."""
+    found: Fraction = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
+    return found
+
+
 class Carrier:
     """Hands the packets of a film's ``tracks`` over to ``container``, in which their streams are made first."""
 
@@ -85,7 +91,7 @@ class Carrier:
         while True:
             packet = self._waiting or next(self._packets, None)
             self._waiting = packet
-            if packet is None or (seconds is not None and packet.pts * packet.time_base > seconds):
+            if packet is None or (seconds is not None and _time(packet) > seconds):
                 return
             self._waiting = None
             packet.stream = self._targets[packet.stream.index]
