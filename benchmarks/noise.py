@@ -9,7 +9,8 @@ flow: the mean change from frame to frame along the true motion, of all pixels t
 later: the same from a frame to the one half a second later, which tells whether what is painted stays on its thing.
 rest: as flow, of pixels of which nothing has moved.
 
-The film's own change, which is its grain, light and aliasing, is given beside them.
+The film's own change, which is its grain, light and aliasing, is given beside them; and with ``--noise`` nothing is
+painted: the correlation of the noise itself along the true motion, from frame to frame and half a second later.
 """
 
 from __future__ import annotations
@@ -65,6 +66,33 @@ def painted(model: Model, frames: Sequence[Frame], parameters: Parameters, noise
     return found
 
 
+def noises(frames: Sequence[Frame], seed: int) -> list[np.ndarray]:
+    """The noise of each frame of a clip that moves along, over the picture: (h, w, 4) float32."""
+    side = frames[0].picture.shape[0] // 8
+    found = []
+    for number, frame in enumerate(frames):
+        if frame.first:
+            whole = noise_of(torch.Generator().manual_seed(seed + number), (4, side, side)).numpy()
+            carried = CarriedNoise(whole, frame.picture, seed)
+        else:
+            carried.follow(frame.picture)
+        found.append(carried.whole.transpose(1, 2, 0).repeat(8, 0).repeat(8, 1))
+    return found
+
+
+def kept(frames: Sequence[Frame], shown: Sequence[np.ndarray], away: int) -> float:
+    """The correlation of noise along the true motion, between frames that are so far from each other."""
+    found = []
+    for number in range(away, len(frames)):
+        if any(frame.first for frame in frames[number - away + 1 : number + 1]):
+            continue
+        there, seen = true_motion(frames[number - away], frames[number])
+        x, y = np.moveaxis(there.astype(np.float32), 2, 0)
+        after = cv2.remap(shown[number], x, y, cv2.INTER_NEAREST)
+        found.append(np.corrcoef(after[seen].ravel(), shown[number - away][seen].ravel())[0, 1])
+    return float(np.mean(found)) if found else float("nan")
+
+
 def measured(frames: Sequence[Frame], pictures: Sequence[np.ndarray]) -> dict[str, float]:
     """The measures of one clip."""
     found: dict[str, list[float]] = {measure: [] for measure in MEASURES}
@@ -116,8 +144,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--noise", action="store_true", help="paint nothing")
     parser.add_argument("clips", nargs="*", default=list(CLIPS), metavar="CLIP")
     arguments = parser.parse_args()
+    if arguments.noise:
+        print("| clip | noise | from frame to frame | half a second later |\n|---|---|---|---|")
+        for name in arguments.clips:
+            frames = CLIPS[name](arguments.size, 0)
+            moved = noises(frames, 0)
+            for kind, shown in (("fixed", [moved[0]] * len(frames)), ("flow", moved)):
+                print(f"| {name} | {kind} | {kept(frames, shown, 1):.2f} | {kept(frames, shown, LATER):.2f} |")
+        return
     model = load_model(SMALL_CHECKPOINT, device=torch.device(arguments.device))
     results = {}
     print("| clip | way | flow | later | rest |\n|---|---|---|---|---|")
