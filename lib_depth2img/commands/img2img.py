@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..depth.depth_map import DepthMap
     from ..standalone.loading import Model
 
-__all__ = ["add_generation", "add_parser", "load", "parameters_of", "write_picture"]
+__all__ = ["add_generation", "add_meaning", "add_parser", "load", "parameters_of", "write_picture"]
 
 _CONTROL = ("strength", "start", "end", "mode", "region")
 
@@ -77,6 +77,11 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth-map", type=Path, metavar="FILE", help="use this map instead of an estimate")
+    add_meaning(parser)
+
+
+def add_meaning(parser: argparse.ArgumentParser) -> None:
+    """What the numbers of own maps say."""
     meanings = ("nearness", "distance")
     parser.add_argument("--meaning", choices=meanings, default="nearness", help="what the map's high values say")
     parser.add_argument(
