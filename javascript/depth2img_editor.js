@@ -1,8 +1,11 @@
 // The depth editor: a dialog over the page. It collects strokes and shows the map that the server made of them; what a
 // stroke does to the map is decided there alone (lib_depth2img/depth/edits.py), so the whole float map is what is edited.
-// Hidden widgets of the panel carry both ways, so that it works without --api.
+// Strokes are shown by a route of this extension; hidden widgets of the panel open, apply and save. None needs --api.
 {
     const KEPT = "depth2img.edited"; // in the page's own storage, which outlives Reload UI and no other page sees
+    const ROUTE = "./depth2img/editor"; // as the server has it (editor_route.py)
+    const PATIENCE = 20000; // milliseconds
+    const SILENT = "The WebUI does not answer. What was drawn is kept: draw on, or apply it, when it does.";
     const STEP = 0.01;
     const CLOSE_BY = 8; // pixels of the screen
     const MOST_STROKES = 500; // as the server's bounds (edits.py)
@@ -58,7 +61,6 @@
             this.zoom = 1;
             this.cross = [0.5, 0.5];
             this.drawing = null; // points of what is being drawn
-            this.serial = 0; // of what was sent
             this.waiting = false;
             this.again = false;
             this.pick = null;
@@ -79,12 +81,11 @@
             return gradioApp().querySelector(selector);
         }
 
-        // What the server is told; gradio calls these two (webui/ui/editor.py).
+        // What the server is told; gradio calls these two as well (webui/ui/editor.py).
         sends() {
-            this.serial += 1;
-            const {strokes, serial, pick} = this;
+            const {token, strokes, pick} = this;
             this.pick = null;
-            return JSON.stringify({serial, strokes, ...(pick ? {pick} : {})});
+            return JSON.stringify({token, strokes, ...(pick ? {pick} : {})});
         }
 
         applied() {
@@ -114,42 +115,61 @@
             const answer = this.find("#depth2img_editor_answer [data-answer]");
             if (!answer || answer.dataset.heard) return;
             answer.dataset.heard = "true";
-            const {opened, applied, error, saved, value} = answer.dataset;
+            const {opened, applied, error, saved} = answer.dataset;
             if (opened) this.open(answer);
             if (applied) {
                 sessionStorage.setItem(KEPT, applied);
                 this.restoring = Date.now(); // until the panel says it too
                 this.close();
             }
-            if (error) {
-                this.trail = null;
-                this.say(error, true);
-            }
+            if (error) this.refused(error);
             if (saved) this.fetchFile();
-            if (value !== undefined) this.picked(Number(value));
-            if (answer.querySelector("img")) this.show(answer.querySelector("img"));
+        }
+
+        refused(error) {
+            this.trail = null;
+            this.say(error, true);
+        }
+
+        // One question at a time: what was drawn meanwhile goes together.
+        async send() {
+            this.again = this.waiting;
+            if (this.waiting) return;
+            this.waiting = true;
+            this.sent = performance.now();
+            const {token} = this;
+            const answer = await this.asked(this.sends());
+            if (token === this.token) await this.answered(answer); // else another map was opened meanwhile
             this.waiting = false;
             if (this.again) this.send();
         }
 
-        // One question at a time: what was drawn meanwhile goes together.
-        send() {
-            this.again = this.waiting;
-            if (this.waiting) return;
-            this.waiting = true;
-            clearTimeout(this.patience);
-            this.patience = setTimeout(() => { this.waiting = false; }, 10000);
-            this.sent = performance.now();
-            this.find("#depth2img_editor_draw").click();
+        async asked(body) {
+            try {
+                const reply = await fetch(ROUTE, {method: "POST", body, signal: AbortSignal.timeout(PATIENCE)});
+                return reply.ok ? await reply.json() : {error: SILENT};
+            } catch {
+                return {error: SILENT};
+            }
         }
 
-        async show(picture) {
+        async answered({error, picture, value}) {
+            if (error) {
+                this.refused(error);
+                return;
+            }
+            if (value !== null) this.picked(value);
+            await this.show(picture);
+            this.dialog.dataset.answered = Math.round(performance.now() - this.sent);
+        }
+
+        async show(source) {
+            const picture = element("img", {src: source});
             await picture.decode();
             this.map.width = picture.naturalWidth;
             this.map.height = picture.naturalHeight;
             this.map.getContext("2d").drawImage(picture, 0, 0);
-            if (this.sent) this.dialog.dataset.answered = Math.round(performance.now() - this.sent);
-            this.dialog.dataset.shown = this.serial;
+            this.dialog.dataset.shown = "true";
             this.trail = null;
             this.layOut();
         }
@@ -158,11 +178,11 @@
             const [width, height] = answer.dataset.opened.split(" ").map(Number);
             if (!this.dialog) this.build();
             this.shape = [width, height];
+            this.token = answer.dataset.token;
             this.strokes = JSON.parse(answer.dataset.strokes);
             this.undone = [];
             this.untouched = this.strokes.length;
             this.drawing = this.trail = null;
-            this.sent = 0;
             this.zoom = 1;
             this.beneath.hidden = !answer.dataset.picture;
             this.beneathLabel.hidden = !answer.dataset.picture;
@@ -172,6 +192,8 @@
             this.choose(this.tool);
             this.layOut();
             this.overlay.focus();
+            delete this.dialog.dataset.shown;
+            this.show(answer.querySelector("img").src);
         }
 
         close() {

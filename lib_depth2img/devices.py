@@ -1,7 +1,7 @@
 """What torch does otherwise from device to device, asked in one place.
 
-torch 2.1 and 2.3 know no autocast for ``mps``, no torch knows one for DirectML's ``privateuseone``; each device runs
-out of memory in words of its own. Importing this imports no torch.
+torch 2.1 and 2.3 know no autocast for ``mps``, no torch knows one for DirectML's ``privateuseone``, where the AMD fork
+has its own; each device runs out of memory in words of its own. Importing this imports no torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import Depth2ImgError, DeviceError
 
@@ -86,7 +86,8 @@ def checked_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
-def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+@contextlib.contextmanager
+def without_autocast(device: torch.device) -> Iterator[None]:
     """In it, layers on ``device`` compute in the precision of their weights, also within somebody else's autocast.
 
     Where torch has no autocast for the device, there is none to switch off.
@@ -94,13 +95,35 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[
     import torch
 
     try:
-        return torch.autocast(device.type, enabled=False)
+        none: contextlib.AbstractContextManager[object] = torch.autocast(device.type, enabled=False)
     except (
         RuntimeError,
         AssertionError,
         AttributeError,
     ):  # torch has no module for the device, in words of each version
-        return contextlib.nullcontext()
+        none = contextlib.nullcontext()
+    with none, _without_autocast_of_directml():
+        yield
+
+
+@contextlib.contextmanager
+def _without_autocast_of_directml() -> Iterator[None]:
+    """The AMD fork's autocast for DirectML, which torch knows nothing of.
+
+    It has put itself before functions as ``conv2d`` and ``linear`` for good, and casts what they are given to half
+    precision on whatever device, the CPU too, while a flag is set (modules/dml/amp/autocast_mode.py:14-25).
+    """
+    import torch
+
+    directml: Any = getattr(torch, "dml", None)
+    if not getattr(directml, "is_autocast_enabled", False):
+        yield
+        return
+    directml.is_autocast_enabled = False
+    try:
+        yield
+    finally:
+        directml.is_autocast_enabled = True
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

@@ -13,13 +13,14 @@ import contextlib
 import gc
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Pretending", "left_on", "pretended"]
+__all__ = ["Pretending", "autocast_of_directml", "left_on", "pretended"]
 
 _SAME_DTYPE = {
     F.conv2d,
@@ -260,3 +261,34 @@ def left_on(device: str, *, besides: Callable[[], Iterable[torch.Tensor]] = tupl
         for each in gc.get_objects()
         if type(each) is Pretending and each.pretended_device.type == device and id(each) not in known
     ]
+
+
+_CAST_BY_DIRECTML = ("conv2d", "conv_transpose2d", "linear")
+
+
+@contextlib.contextmanager
+def autocast_of_directml() -> Iterator[None]:
+    """The AMD fork's autocast (e61adddd, modules/dml/amp/autocast_mode.py), of the functions that networks here call.
+
+    It stands before torch's functions as long as the process lives; ``torch.dml.is_autocast_enabled`` switches it.
+    What is cast goes to bfloat16 here, which every torch's CPU computes in, where the fork casts to float16.
+    """
+    directml = SimpleNamespace(is_autocast_enabled=True)
+
+    def cast(given: Any) -> Any:
+        wide = isinstance(given, torch.Tensor) and given.dtype == torch.float32
+        return given.to(torch.bfloat16) if wide and directml.is_autocast_enabled else given
+
+    def casting(function: Any) -> Any:
+        return lambda *args, **kwargs: function(*map(cast, args), **{name: cast(each) for name, each in kwargs.items()})
+
+    replaced = {name: getattr(F, name) for name in _CAST_BY_DIRECTML}
+    torch.dml = directml  # type: ignore[attr-defined]
+    for name, function in replaced.items():
+        setattr(F, name, casting(function))
+    try:
+        yield
+    finally:
+        del torch.dml  # type: ignore[attr-defined]
+        for name, function in replaced.items():
+            setattr(F, name, function)

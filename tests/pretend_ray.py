@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ class Dataset:
         assert batch_size == 1
         stays = fn_constructor_args is not None
         assert isinstance(worker, type) == stays
+        fn_constructor_args = pickle.loads(pickle.dumps(fn_constructor_args))  # as to another machine
         made = worker(*fn_constructor_args) if fn_constructor_args is not None else worker
         answers = []
         for row in self._rows:

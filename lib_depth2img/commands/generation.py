@@ -35,6 +35,7 @@ __all__ = [
     "Generation",
     "Given",
     "add_generation",
+    "add_meaning",
     "check_files",
     "load",
     "parameters_of",
@@ -59,6 +60,15 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
     )
     _add_control(parser)
     _add_sampling(parser)
+
+
+def add_meaning(parser: argparse.ArgumentParser) -> None:
+    """What the numbers of own maps say."""
+    meanings = ("nearness", "distance")
+    parser.add_argument("--meaning", choices=meanings, default="nearness", help="what the map's high values say")
+    parser.add_argument(
+        "--distance", dest="meaning", action="store_const", const="distance", help="short for --meaning distance"
+    )
 
 
 def _add_control(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from ..errors import RequestError
 from ..sequences.folders import expanded, is_folder
 from . import img2img_folder
 from .depth import add_adjustments, add_detail, add_range
-from .generation import Generation, Given, add_generation, paths_of, picture_format, write_picture
+from .generation import Generation, Given, add_generation, add_meaning, paths_of, picture_format, write_picture
 from .targets import refuse_overwriting
 from .workers import add_ray
 
@@ -49,11 +49,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="use this map instead of an estimate; for several pictures a folder of maps with their names",
     )
-    meanings = ("nearness", "distance")
-    parser.add_argument("--meaning", choices=meanings, default="nearness", help="what the map's high values say")
-    parser.add_argument(
-        "--distance", dest="meaning", action="store_const", const="distance", help="short for --meaning distance"
-    )
+    add_meaning(parser)
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:

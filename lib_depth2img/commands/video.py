@@ -29,7 +29,8 @@ from ..sequences.video import TENTH_BIT, check_video, is_video, write_video
 from ..sequences.work import Work, asked_of
 from .depth import FORMATS, SMALL, add_adjustments, add_estimator, detail_of, estimator_of
 from .generation import add_generation
-from .video_frames import SEQUENCE, Frames, Maker, extents_of, no_picture
+from .video_frames import FIXED, FLOW, NOISES, SEQUENCE, Frames, Maker, by_hand_of, extents_of, no_picture
+from .video_maps import add_own_maps, own_maps_of, tell_of_own
 from .video_workers import Cluster
 from .workers import add_ray
 
@@ -65,15 +66,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="shot",
         metavar="RANGE",
         help="what maps are scaled by: the lowest and highest of each picture, each shot or the sequence, or LO:HI in "
-        "the estimator's unit; default %(default)s",
+        "the unit of the maps; default %(default)s",
     )
     low, high, _ = STEADINESS
     parser.add_argument(
         "--steady",
         type=float,
-        default=STEADY,
         metavar="X",
-        help=f"how much is carried over from frame to frame, {low:g} (nothing) to {high:g}; default %(default)s",
+        help=f"how much is carried over from frame to frame, {low:g} (nothing) to {high:g}; default {STEADY:g}, and 0 "
+        "for --maps",
+    )
+    parser.add_argument(
+        "--noise",
+        choices=NOISES,
+        default=FIXED,
+        help="of pictures: in every frame the same, or moved along with what is seen; default %(default)s",
     )
     parser.add_argument("--fps", type=Fraction, default=Fraction(25), help="of a folder of frames; default %(default)s")
     parser.add_argument(
@@ -82,6 +89,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--format", choices=FORMATS, default="png", help="of maps in a folder; default %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_ray(parser, "a folder of frames")
+    add_own_maps(parser)
     add_estimator(parser, None)
     add_adjustments(parser)
     add_generation(parser)
@@ -105,19 +113,21 @@ class _Job:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         self.depth_only = bool(arguments.depth_only)
-        self.detail = detail_of(arguments)
-        extents_of(arguments, None, ())  # refused before the film is looked at
+        self.detail, self.by_hand = detail_of(arguments), by_hand_of(arguments)
+        if arguments.steady is None:
+            arguments.steady = STEADY if arguments.maps is None else 0.0
         self.steady = Steady(arguments.steady)
         self.video, self.folder = _outputs(arguments.output)
         self.film = open_film(arguments.film, _checked_rate(arguments.fps))
         self.prompts = _prompts(arguments)
         self._check_outputs()
+        self.own = own_maps_of(arguments, self.film)
         asked = self._asked()
-        if arguments.estimator is None and (self.depth_only or arguments.ray):
+        if arguments.estimator is None and self.own is None and (self.depth_only or arguments.ray):
             self._choose_estimator()
         self.cluster = Cluster(arguments) if arguments.ray else None
         self.work = Work(self._work_folder(), asked)
-        self.maps = Maps(self.work.maps)
+        self.maps = Maps(self.work.maps.absolute(), self.own)
         self.broken = 0
 
     def is_done(self) -> bool:
@@ -153,10 +163,14 @@ class _Job:
     def _maps(self, bar: ProgressBar) -> tuple[list[Frame], Maker | None]:
         """The first pass; the maker, where one was needed for its estimator."""
         broken, done = self._told(bar), self._shown(bar, "estimating")
-        if self.cluster is not None:
+        if self.cluster is not None and self.own is None:
             at_once = self.folder if self.depth_only and self.arguments.range != SEQUENCE else None
             return self.cluster.maps(self.work.maps, at_once, broken=broken, done=done), None
-        maker = None if self.depth_only else Maker(self.arguments, self.prompts)
+        maker = None if self.depth_only or self.cluster is not None else Maker(self.arguments, self.prompts)
+        if self.own is not None:
+            made = self.maps.take(self.film, self.steady, broken=broken, done=self._shown(bar, "checking"))
+            tell_of_own(self.maps, made, self.by_hand)
+            return made, maker
         estimator = self._estimator(maker)
         estimate = functools.partial(estimator.estimate, detail=self.detail)
         made = self.maps.make(self.film, estimate, self.steady, broken=broken, done=done)
@@ -166,13 +180,15 @@ class _Job:
     def _check_outputs(self) -> None:
         if self.arguments.seed == -1:
             raise RequestError("--seed -1 draws another one for each run, which could not go on then; name a seed.")
+        if self.arguments.ray and self.arguments.noise == FLOW and not self.depth_only:
+            raise RequestError("--noise flow goes from frame to frame, and --ray makes them in any order; leave one.")
         if not self.depth_only and self.arguments.prompt is None and self.arguments.prompts is None:
             raise RequestError("Name a --prompt for the pictures, or --depth-only for the depth maps.")
         for output in (self.video, self.folder):
             if output is not None and output.resolve() == self.film.path.resolve():
                 raise RequestError(f"{output} is also what is read; name another output.")
         if self.video is not None:
-            check_video(self.video, self.film, grey=self.depth_only)
+            self.film.remarks += check_video(self.video, self.film, grey=self.depth_only)
         if self.folder is not None and not (self.folder / ".depth2img").exists() and _has_files(self.folder):
             raise RequestError(f"{self.folder} holds other files; name a folder that is empty, or not there yet.")
 
@@ -192,8 +208,13 @@ class _Job:
         return self.video.with_name(f"{self.video.name}.work")
 
     def _asked(self) -> dict[str, Any]:
-        asked = asked_of(vars(self.arguments), ("film",))
-        return {**asked, "film": self.film.identity, "prompts": self.prompts}
+        own = None if self.own is None else self.own.identity
+        return {
+            **asked_of(vars(self.arguments), ("film",)),
+            "film": self.film.identity,
+            "maps": own,
+            "prompts": self.prompts,
+        }
 
     def _estimator(self, maker: Maker | None) -> DepthEstimator:
         from ..estimators.cache import DepthCache
@@ -213,12 +234,13 @@ class _Job:
         if self.cluster is not None:
             self.cluster.make(frames, made, broken=broken, done=done)
             return
-        by_name = {frame.name: frame for frame in made}
         if self.depth_only:
             for number, frame in enumerate(made):
                 frames.make(frame, no_picture)
                 done(number + 1)
             return
+        unfinished = {frame.shot for frame in made if not frames.target(frame).exists()}
+        by_name = {frame.name: frame for frame in made if frame.shot in unfinished}
         for number, shown in enumerate(self.film.frames()):
             if shown.name in by_name and shown.picture is not None:
                 frames.make(by_name[shown.name], functools.partial(_given, shown.picture), number)

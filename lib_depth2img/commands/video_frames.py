@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..depth.control import Control
 from ..depth.extent import Extent
 from ..sequences.maps import Frame, Maps
+from ..sequences.noise import CarriedNoise
 from .depth import adjustments_of, extent_of
 from .generation import load, parameters_of, write_picture
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..depth.depth_map import DepthMap
     from ..standalone.loading import Model
 
-__all__ = ["SEQUENCE", "Frames", "Maker", "extents_of", "no_picture"]
+__all__ = ["FIXED", "FLOW", "NOISES", "SEQUENCE", "Frames", "Maker", "by_hand_of", "extents_of", "no_picture"]
 
 Prompts = list[tuple[int, int, str]]
 """First frame, last frame, prompt."""
@@ -31,9 +32,12 @@ Prompts = list[tuple[int, int, str]]
 PICTURE, SHOT, SEQUENCE = "picture", "shot", "sequence"
 """What ``--range`` may take the lowest and highest of."""
 
+FIXED, FLOW = NOISES = ("fixed", "flow")
+"""What each picture is made from: the same noise, or noise that moves along with what the film shows."""
+
 
 class Maker:
-    """Makes the picture of a frame, as ``img2img`` would, each from the same noise."""
+    """Makes the picture of a frame, as ``img2img`` would, each from the same noise, or from noise that moves along."""
 
     def __init__(self, arguments: argparse.Namespace, prompts: Prompts) -> None:
         self._given = argparse.Namespace(**vars(arguments))
@@ -43,9 +47,33 @@ class Maker:
         self._prompts = prompts
         self.model: Model = load(self._given)
         self._of_size = functools.lru_cache(maxsize=4)(self._settings)
+        self._shot: int | None = None
+        self._noise: CarriedNoise | None = None
+
+    def carry(self, shot: int, picture: Image.Image) -> None:
+        """Move the noise along to a frame of ``shot``: each one in its order, also those that are not made.
+
+        With each shot it begins anew, from the seed plus the shot's number, so the film begins as with fixed noise.
+        """
+        import numpy as np
+        import torch
+
+        from ..standalone.pictures import crop_and_resize
+        from ..standalone.sampling import noise_of
+
+        parameters = self._of_size(picture.size)[0]
+        array = np.asarray(crop_and_resize(picture, parameters.size))
+        if self._noise is not None and shot == self._shot:
+            self._noise.follow(array)
+            return
+        seed = parameters.seed + shot
+        whole = noise_of(torch.Generator().manual_seed(seed), parameters.latent_shape).numpy()
+        self._shot, self._noise = shot, CarriedNoise(whole, array, seed)
 
     def make(self, number: int, picture: Image.Image, depth_map: DepthMap, extent: Extent | None) -> Image.Image:
-        """The picture of frame ``number``, from 0 on."""
+        """The picture of frame ``number``, from 0 on; with noise that moves along, of the frame carried to last."""
+        import torch
+
         from ..standalone.generate import generate
 
         parameters, mask, control = self._of_size(picture.size)
@@ -59,6 +87,7 @@ class Maker:
             adjustments=adjustments_of(self._given),
             control=control,
             extent=extent,
+            noise=None if self._noise is None else torch.from_numpy(self._noise.whole)[None],
         )
         return made
 
@@ -104,17 +133,26 @@ class Frames:
         return adjusted.resized(frame.size)
 
     def make(self, frame: Frame, picture: Callable[[], Image.Image], number: int | None = None) -> None:
-        """Make the file if it is missing. ``number``: of the frame, for its prompt; its time, where there is none."""
+        """Make the file if it is missing. ``number``: of the frame, for its prompt; its time, where there is none.
+
+        Where noise moves along, all frames of a shot have to come, in their order.
+        """
         from ..depth.io.files import save_depth_map
 
         target = self.target(frame)
-        if target.exists():
-            return
         if self.arguments.depth_only:
-            save_depth_map(self.map(frame), target)
+            if not target.exists():
+                save_depth_map(self.map(frame), target)
+            return
+        carried = self.arguments.noise == FLOW
+        if target.exists() and not carried:
             return
         if self.maker is None:
             self.maker = Maker(self.arguments, self.prompts)
+        if carried:
+            self.maker.carry(frame.shot, picture())
+        if target.exists():
+            return
         place = frame.time if number is None else number
         made = self.maker.make(place, picture(), self.maps.read(frame.name), self.extents[frame.shot])
         write_picture(made, target, told=False)
@@ -125,17 +163,18 @@ def no_picture() -> Image.Image:
     raise AssertionError("a depth map needs no picture")
 
 
-def extents_of(arguments: argparse.Namespace, maps: Maps | None, frames: Sequence[Frame]) -> dict[int, Extent | None]:
-    """By shot what the maps of its frames are scaled by, as ``--range`` says; None for each one's own.
+def by_hand_of(arguments: argparse.Namespace) -> Extent | None:
+    """The nearness of two numbers after ``--range``, None where it is found. Raises: RequestError: no such range."""
+    return None if arguments.range in (PICTURE, SHOT, SEQUENCE) else extent_of(arguments, arguments.meaning)
 
-    ``maps``: where those of all frames are; None where there are no frames.
 
-    Raises:
-        RequestError: no such range.
+def extents_of(arguments: argparse.Namespace, maps: Maps, frames: Sequence[Frame]) -> dict[int, Extent | None]:
+    """By shot what the maps of its frames are scaled by, as ``--range`` says; None for each one's own. Raises: as
+    :func:`by_hand_of`.
     """
     asked = arguments.range
     if asked in (SHOT, SEQUENCE):
         clip = adjustments_of(arguments).clip
-        return {} if maps is None else dict(maps.extents(frames, clip, by_shot=asked == SHOT))
-    by_hand = None if asked == PICTURE else extent_of(arguments)
+        return dict(maps.extents(frames, clip, by_shot=asked == SHOT))
+    by_hand = by_hand_of(arguments)
     return {frame.shot: by_hand for frame in frames}

@@ -171,9 +171,7 @@ class Cluster:
         ]
         through = len(made) - len(missing)
         folder = frames.maps.folder.absolute()
-        sent = dataclasses.replace(
-            frames, arguments=self._workers.sent, maps=Maps(folder), folder=frames.folder.absolute()
-        )
+        sent = dataclasses.replace(frames, arguments=self._workers.sent, folder=frames.folder.absolute())
         for answer in self._workers.each(Writer, (sent, str(folder.parent / "attempts")), rows):
             for fault in answer["faults"]:
                 broken(Shown("", 0, 1, None, fault))

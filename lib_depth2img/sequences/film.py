@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Film", "Folder", "Group", "Shown", "Video", "groups", "open_film", "pyav"]
 
+CARRIED = ("audio", "subtitle")
+"""What a video is given of a film beside its pictures."""
+
 TOGETHER = 8
 """Frames that go through a network together. The same ones in every run, since a network's last bits depend on it."""
 
@@ -43,13 +46,15 @@ class Shown:
 
 @dataclass
 class Film(ABC):
-    """What has frames. ``count``: how many, None where only reading tells. ``remarks``: what was passed over."""
+    """What has frames. ``count``: how many, None where only reading tells. ``tracks``: the numbers in its file of what
+    is heard and of subtitles. ``remarks``: what was passed over.
+    """
 
     path: Path
     rate: Fraction
     time_base: Fraction
     count: int | None = None
-    sound: bool = False
+    tracks: tuple[int, ...] = ()
     pixel_shape: Fraction = Fraction(1)
     remarks: list[str] = field(default_factory=list)
 
@@ -62,6 +67,10 @@ class Film(ABC):
     @abstractmethod
     def frames(self) -> Iterator[Shown]:
         """All frames in their order, each decoded when it is asked for."""
+
+    @abstractmethod
+    def paths(self) -> list[Path]:
+        """A path for each frame, in their order, whose stem is the frame's name; of a video's there are no files."""
 
 
 @dataclass
@@ -82,6 +91,9 @@ class Folder(Film):
                 picture, fault = None, str(error)
             yield Shown(path.stem, number, 1, picture, fault)
 
+    def paths(self) -> list[Path]:
+        return list(self.pictures)
+
 
 @dataclass
 class Video(Film):
@@ -95,8 +107,14 @@ class Video(Film):
             for number, found in enumerate(_decoded(av, container, stream)):
                 yield self._shown(number, clock, found)
 
+    def paths(self) -> list[Path]:
+        av = pyav()
+        with av.open(os.fspath(self.path)) as container:  # what it says of their number may be wrong
+            count = sum(1 for _ in _decoded(av, container, container.streams.video[0]))
+        return [self.path / _name(number) for number in range(count)]
+
     def _shown(self, number: int, clock: _Clock, found: Any) -> Shown:
-        name = f"{number:08d}"
+        name = _name(number)
         if isinstance(found, str):
             return Shown(name, *clock.without(), None, f"{self.path.name}, frame {number}: {found}")
         time, length = clock.of(found)
@@ -148,7 +166,7 @@ def open_film(path: Path, rate: Fraction) -> Film:
                 stream.average_rate or stream.base_rate or rate,
                 stream.time_base,
                 stream.frames or None,
-                sound=bool(container.streams.audio),
+                tracks=tuple(each.index for each in container.streams if each.type in CARRIED),
                 pixel_shape=stream.sample_aspect_ratio or Fraction(1),
             )
     except av.FFmpegError as error:
@@ -196,6 +214,10 @@ def groups(frames: Iterator[Shown]) -> Iterator[Group | Shown]:
         group.frames.append((shown, shown.picture))
     if group is not None:
         yield group
+
+
+def _name(number: int) -> str:
+    return f"{number:08d}"
 
 
 def _decoded(av: Any, container: Any, stream: Any) -> Iterator[Any]:

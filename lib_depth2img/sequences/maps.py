@@ -1,7 +1,9 @@
-"""The depth maps of a film: estimated, made steady, and kept in a folder until the film is done."""
+"""The depth maps of a film: estimated, or the user's own; made steady, and kept in a folder until the film is done."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import io
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ from ..depth.extent import Extent
 from ..errors import DepthMapError
 from ..replacing import replacing
 from .film import Film, Group, Shown, groups
+from .own_maps import OwnMaps
 from .steady import Steady
 
 if TYPE_CHECKING:
@@ -41,11 +44,14 @@ class Maps:
     """The maps of a film's frames in ``folder``, on the network's grid, each a NPY of float32 under its frame's name.
 
     A map that is there is not estimated again: what was interrupted goes on behind it, and gives the same bytes, since
-    the groups that go through the network together are the same and steadiness remembers the frame before only.
+    the groups that go through the network together are the same and steadiness remembers the frame before only. A map
+    on the [0, 1] scale, which only own ones are, has a leading axis of one.
+
+    ``own``: the user's maps, in the place of estimates. They are read where they lie, unless they are made steady.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, own: OwnMaps | None = None) -> None:
+        self.folder, self._own = folder, own
 
     def make(
         self,
@@ -64,6 +70,37 @@ class Maps:
         Raises:
             DepthMapError: a map cannot be written.
         """
+        keep = functools.partial(self._make_group, estimate, steady)
+        return self._through(film, keep, broken=broken, done=done)
+
+    def take(
+        self, film: Film, steady: Steady, *, broken: Callable[[Shown], None], done: Callable[[int], None]
+    ) -> list[Frame]:
+        """As :meth:`make`, of the user's own: those that cannot be read are told of as broken frames.
+
+        Raises:
+            DepthMapError: a map cannot be written.
+        """
+        keep = functools.partial(self._take_group, steady, broken)
+        return self._through(film, keep, broken=broken, done=done)
+
+    def read(self, name: str) -> DepthMap:
+        """The map of a frame. Raises: DepthMapError for an own one that cannot be read."""
+        path = self._path(name)
+        if self._own is not None and not path.exists():
+            return self._own.read(name)
+        values = np.load(path, allow_pickle=False)
+        return DepthMap(values.reshape(values.shape[-2:]), unit=values.ndim == 3)
+
+    def _through(
+        self,
+        film: Film,
+        keep: Callable[[Group], Sequence[tuple[Shown, Image.Image]]],
+        *,
+        broken: Callable[[Shown], None],
+        done: Callable[[int], None],
+    ) -> list[Frame]:
+        """The frames that ``keep`` has found or made maps of."""
         frames: list[Frame] = []
         through = 0
         for group in groups(film.frames()):
@@ -71,15 +108,10 @@ class Maps:
                 broken(group)
                 through += 1
             else:
-                self._make_group(group, estimate, steady)
-                frames += [Frame(s.name, s.time, s.length, p.size, group.shot) for s, p in group.frames]
+                frames += [Frame(s.name, s.time, s.length, p.size, group.shot) for s, p in keep(group)]
                 through += len(group.frames)
             done(through)
         return frames
-
-    def read(self, name: str) -> DepthMap:
-        """The map of a frame."""
-        return DepthMap(np.load(self._path(name), allow_pickle=False), unit=False)
 
     def extents(self, frames: Sequence[Frame], clip: float, *, by_shot: bool) -> dict[int, Extent]:
         """By shot the lowest and highest of its maps, or those of the whole film.
@@ -92,18 +124,38 @@ class Maps:
         found = {number: _around(extents) for number, extents in by_number.items()}
         return {frame.shot: found[frame.shot if by_shot else 0] for frame in frames}
 
-    def _make_group(self, group: Group, estimate: Estimate, steady: Steady) -> None:
+    def _make_group(self, estimate: Estimate, steady: Steady, group: Group) -> Sequence[tuple[Shown, Image.Image]]:
         last, picture = group.frames[-1]
         if all(self._path(shown.name).exists() for shown, _ in group.frames):
             steady.resumed(picture, self.read(last.name))
-            return
+            return group.frames
         pictures = [picture for _, picture in group.frames]
         for (shown, picture), depth_map in zip(group.frames, estimate(pictures), strict=True):
             self._write(shown.name, steady.following(picture, depth_map))
+        return group.frames
+
+    def _take_group(
+        self, steady: Steady, broken: Callable[[Shown], None], group: Group
+    ) -> Sequence[tuple[Shown, Image.Image]]:
+        kept = []
+        for shown, picture in group.frames:
+            try:
+                depth_map = self.read(shown.name)
+            except DepthMapError as error:
+                broken(dataclasses.replace(shown, picture=None, fault=str(error)))
+                continue
+            kept.append((shown, picture))
+            if steady.is_off:
+                continue
+            if self._path(shown.name).exists():
+                steady.resumed(picture, depth_map)
+            else:
+                self._write(shown.name, steady.following(picture, depth_map))
+        return kept
 
     def _write(self, name: str, depth_map: DepthMap) -> None:
         file = io.BytesIO()
-        np.save(file, depth_map.values, allow_pickle=False)
+        np.save(file, depth_map.values[None] if depth_map.unit else depth_map.values, allow_pickle=False)
         try:
             with replacing(self._path(name)) as part:
                 part.write_bytes(file.getvalue())

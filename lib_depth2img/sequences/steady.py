@@ -50,6 +50,11 @@ class Steady:
         self._picture: np.ndarray | None = None
         self._values: np.ndarray | None = None
 
+    @property
+    def is_off(self) -> bool:
+        """Whether every map stays as it is."""
+        return self._strength == 0.0
+
     def resumed(self, picture: Image.Image, depth_map: DepthMap) -> None:
         """Go on behind a frame whose map :meth:`following` has given before."""
         self._cuts.begins(picture)

@@ -1,10 +1,9 @@
-"""Frames to a video file, shown when the film's were, with its sound."""
+"""Frames to a video file, shown when the film's were, with its sound and subtitles."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from ..errors import PictureError, RequestError
 from ..replacing import replacing
 from .film import Film, pyav
+from .tracks import Carrier, tracks_for
 
 __all__ = ["TENTH_BIT", "VIDEO_SUFFIXES", "check_video", "is_video", "write_video"]
 
@@ -34,31 +34,32 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in _FORMATS
 
 
-def check_video(target: Path, film: Film, *, grey: bool) -> None:
+def check_video(target: Path, film: Film, *, grey: bool) -> list[str]:
     """See that ``target`` can hold the film's sound and what :func:`write_video` makes, before any work is done.
 
+    Gives remarks: which of several tracks it does not hold, and so are left out.
+
     Raises:
-        RequestError: it cannot.
+        RequestError: it cannot hold the pictures, or the first sound.
     """
     av = pyav()
+    kind = _FORMATS[target.suffix.lower()]
     try:
-        with av.open(os.devnull, "w", format=_FORMATS[target.suffix.lower()]) as container:
+        with av.open(os.devnull, "w", format=kind) as container:
             _add_pictures(container, film, (64, 64), grey=grey)
-            if film.sound:
-                with av.open(os.fspath(film.path)) as source:
-                    container.add_stream_from_template(source.streams.audio[0])
-                    container.start_encoding()
+        left_out = tracks_for(av, film, kind).left_out
     except (av.FFmpegError, ValueError) as error:
         raise RequestError(
             f"{target.suffix} does not hold the sound or the pictures of {film.path.name} ({error}). Name a .mkv, "
             "which holds nearly all."
         ) from error
+    return [f"{target.name} goes without {each}." for each in left_out]
 
 
 def write_video(
     target: Path, film: Film, frames: Iterable[tuple[int, int, np.ndarray]], *, grey: bool, square: bool = False
 ) -> None:
-    """Write ``frames``, each (time, length, picture) in the film's time base, with the film's sound.
+    """Write ``frames``, each (time, length, picture) in the film's time base, with the film's sound and subtitles.
 
     Pictures: (h, w, 3) uint8, or with ``grey`` (h, w) uint16 up to ``TENTH_BIT``. ``square``: the pixels, whatever the
     film's are.
@@ -90,16 +91,16 @@ def _write(
         stream = _add_pictures(container, film, _even(first[2], grey=grey).shape[1::-1], grey=grey)
         if not square and film.pixel_shape != 1:
             stream.codec_context.sample_aspect_ratio = film.pixel_shape
-        sound = _Sound(av, container, film)
         lengths: dict[int, int] = {}
-        for time, length, picture in _chained(first, remaining):
-            lengths[time] = length
-            sound.up_to(time * film.time_base)
-            frame = av.VideoFrame.from_ndarray(_even(picture, grey=grey), format="gray10le" if grey else "rgb24")
-            frame.pts, frame.time_base, frame.duration = time, film.time_base, length
-            _mux(container, stream.encode(frame), lengths)
-        _mux(container, stream.encode(None), lengths)
-        sound.up_to(None)
+        with Carrier(av, container, film, tracks_for(av, film, kind)) as carrier:
+            for time, length, picture in _chained(first, remaining):
+                lengths[time] = length
+                carrier.up_to(time * film.time_base)
+                frame = av.VideoFrame.from_ndarray(_even(picture, grey=grey), format="gray10le" if grey else "rgb24")
+                frame.pts, frame.time_base, frame.duration = time, film.time_base, length
+                _mux(container, stream.encode(frame), lengths)
+            _mux(container, stream.encode(None), lengths)
+            carrier.up_to(None)
 
 
 def _add_pictures(container: Any, film: Film, size: tuple[int, ...], *, grey: bool) -> Any:
@@ -132,27 +133,3 @@ def _even(picture: np.ndarray, *, grey: bool) -> np.ndarray:
 def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield first
     yield from rest
-
-
-class _Sound:
-    """Carries the packets of the film's sound over, as they are, beside the pictures of their time."""
-
-    def __init__(self, av: Any, container: Any, film: Film) -> None:
-        self._container = container
-        self._packets: Iterator[Any] = iter(())
-        self._waiting: Any = None
-        if film.sound:
-            source = av.open(os.fspath(film.path))
-            self._stream = container.add_stream_from_template(source.streams.audio[0])
-            self._packets = (packet for packet in source.demux(audio=0) if packet.dts is not None)
-
-    def up_to(self, seconds: Fraction | None) -> None:
-        """Hand over what is heard up to then; None for all."""
-        while True:
-            packet = self._waiting or next(self._packets, None)
-            self._waiting = packet
-            if packet is None or (seconds is not None and packet.pts * packet.time_base > seconds):
-                return
-            self._waiting = None
-            packet.stream = self._stream
-            self._container.mux(packet)

@@ -55,6 +55,7 @@ def generate(  # noqa: PLR0913 - what one generation can be told
     adjustments: Adjustments | None = None,
     control: Control | None = None,
     extent: Extent | None = None,
+    noise: Tensor | None = None,
     progress: Listener | None = None,
 ) -> list[Image.Image]:
     """``parameters.batch_size`` pictures of ``parameters.size``; number i of them is that of the seed plus i alone.
@@ -62,13 +63,15 @@ def generate(  # noqa: PLR0913 - what one generation can be told
     ``mask``: white is painted anew, black stays as it is in the picture; of any size. ``depth_map``: over the whole
     of ``picture``. ``control``: how much depth counts, by default everywhere and once. Its region: as
     ``pictures.region`` makes it. ``extent``: of the map's nearness, to scale by; by default its own lowest and highest.
+    ``noise``: (batch_size, 4, H/8, W/8) float32, standard normal, to begin with in the place of the seeds' own.
 
     Raises:
-        RequestError: not enough memory for the size and batch.
+        RequestError: not enough memory for the size and batch, or noise of another shape.
         CheckpointError: UNet or autoencoder gave numbers that are not finite.
     """
     import torch
 
+    _check_shape(noise, parameters)
     depth_map = depth_map.adjusted(adjustments or Adjustments(), extent=extent)
     init = pictures.crop_and_resize(picture, parameters.size)
     lies = pictures.placement(picture, parameters.size)
@@ -83,10 +86,17 @@ def generate(  # noqa: PLR0913 - what one generation can be told
         with model.at_work(model.vae):
             latent = _encoded(model, init)
         keep = None if mask is None else 1 - pictures.mask_tensor(mask, init.size).to(model.device)
-        sampled = Sampling(model, parameters, depth, prompt, negative, control or Control()).run(latent, keep, progress)
+        sampling = Sampling(model, parameters, depth, prompt, negative, control or Control(), noise)
+        sampled = sampling.run(latent, keep, progress)
         with model.at_work(model.vae):
             results = _decoded(model, sampled)
     return results if mask is None else [_composed(init, result, mask) for result in results]
+
+
+def _check_shape(noise: Tensor | None, parameters: Parameters) -> None:
+    wanted = (parameters.batch_size, *parameters.latent_shape)
+    if noise is not None and tuple(noise.shape) != wanted:
+        raise RequestError(f"noise: got the shape {tuple(noise.shape)}, expected {wanted}.")
 
 
 def _too_large(parameters: Parameters) -> RequestError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..depth.adjust import Range
+from ..depth.geometry import LATENT_FACTOR
 from ..errors import RequestError
 from .samplers import DEFAULT_SAMPLER, SAMPLERS
 
@@ -12,6 +13,8 @@ __all__ = ["SIZE_STEP", "Parameters"]
 
 SIZE_STEP = 64
 """Width and height are multiples of this: 8 for the latent, and 8 again for the levels of Stable Diffusion's UNet."""
+
+LATENT_CHANNELS = 4
 
 _RANGES = {
     "denoising_strength": Range(0.0, 1.0),
@@ -53,6 +56,12 @@ class Parameters:
             if length < SIZE_STEP or length % SIZE_STEP:
                 nearest = max(round(length / SIZE_STEP), 1) * SIZE_STEP
                 raise RequestError(f"{name}: got {length}, expected a multiple of {SIZE_STEP}; {nearest} would do.")
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one result's latent, and of its noise."""
+        width, height = self.size
+        return LATENT_CHANNELS, height // LATENT_FACTOR, width // LATENT_FACTOR
 
     @property
     def _strength(self) -> float:

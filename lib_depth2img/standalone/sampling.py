@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from .loading import Model
     from .parameters import Parameters
 
-__all__ = ["Sampling"]
+__all__ = ["Sampling", "noise_of"]
+
+
+def noise_of(seed: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+    """The standard normal noise that a seed begins with, float32 on the CPU, on every device the same."""
+    import torch
+
+    return torch.randn(shape, generator=seed)
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class Sampling:
     """What one run holds still.
 
     ``depth``: (1, 1, h, w) conditioning. ``prompt``, ``negative``: (1, tokens, width). ``control``: how much depth
-    counts.
+    counts. ``noise``: (B, 4, h, w) standard normal, in the place of that of the seeds. What samplers draw at every step
+    stays that of the seeds.
     """
 
     model: Model
@@ -34,6 +42,7 @@ class Sampling:
     prompt: Tensor
     negative: Tensor
     control: Control
+    noise: Tensor | None = None
 
     def run(self, latent: Tensor, keep: Tensor | None, progress: Listener | None) -> Tensor:
         """Noise ``latent`` (1, 4, h, w) as far as the parameters say, denoise it: (B, 4, h, w) float32.
@@ -48,7 +57,9 @@ class Sampling:
         wanted = self.parameters
         seeds = range(wanted.seed, wanted.seed + wanted.batch_size)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        noise = torch.stack([torch.randn(latent.shape[1:], generator=each) for each in generators]).to(latent.device)
+        # Drawn also where another is given: samplers that draw go on behind it.
+        own = torch.stack([noise_of(each, latent.shape[1:]) for each in generators])
+        noise = (own if self.noise is None else self.noise).to(latent.device)
         latent = latent.repeat(wanted.batch_size, 1, 1, 1)
         steps = wanted.steps_to_run
         if steps == 0:

@@ -14,6 +14,7 @@ from . import api, depth_stage, estimators, settings, xyz
 from .hooks import batch, guard, override, tiles
 from .host_services import download_file
 from .hosts import host
+from .ui import editor_route
 from .ui.panel import TITLE
 
 __all__ = ["register", "unregister"]
@@ -34,6 +35,7 @@ def register() -> None:
     host.call_back("ui_settings", settings.register)
     host.call_back("before_ui", xyz.register)
     host.call_back("app_started", api.add_routes)
+    host.call_back("app_started", editor_route.add_route)
     host.call_back("app_started", _install_as_asked)
 
 

@@ -277,14 +277,17 @@ def test_the_listener_sees_both_passes_to_their_end(tmp_path, trained):
 def test_the_command(tmp_path, trained, capsys):
     out = tmp_path / "out.safetensors"
     assert main(["checkpoint", "convert", str(trained), str(out), "--half", "--quiet"]) == 0
-    text = capsys.readouterr().out
+    text, bar = capsys.readouterr()
+    assert bar == ""
     assert "read back and compared" in text
     assert "2 model_ema" in text
     assert f"yaml written: {out.with_suffix('.yaml')}" in text
     assert main(["checkpoint", "convert", str(trained), str(out)]) == 2
     assert "already there" in capsys.readouterr().err
     assert main(["checkpoint", "convert", str(trained), str(out), "--force", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["tensors"] > 1_000
+    text, bar = capsys.readouterr()
+    assert json.loads(text)["tensors"] > 1_000
+    assert "out.safetensors: 100%" in bar
 
 
 def test_more_than_a_gigabyte_is_converted_within_one(tmp_path):

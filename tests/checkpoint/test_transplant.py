@@ -189,17 +189,21 @@ def test_an_input_is_never_overwritten(tmp_path, tuned, base, depth):
 
 
 def test_the_command(tmp_path, tuned, base, depth, capsys):
-    arguments = ["checkpoint", "transplant", "--quiet", "-o", str(tmp_path / "out.safetensors")]
+    arguments = ["checkpoint", "transplant", "-o", str(tmp_path / "out.safetensors")]
     for flag, weights in (("--fine-tune", tuned | {"model.x.y": torch.ones(1)}), ("--base", base), ("--depth", depth)):
         arguments += [flag, str(models.save(tmp_path / f"{flag}.safetensors", weights))]
     assert main(arguments) == 0
-    text = capsys.readouterr().out
+    text, bar = capsys.readouterr()
+    assert "out.safetensors: 100%" in bar
     assert "368 depth_model" in text
     assert "model.x.y: not in the depth model" in text
     assert inspect(tmp_path / "out.safetensors").yaml_fits is True
     assert main(arguments) == 2
-    assert main([*arguments, "--force", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["kept"]["depth_model"] == 368
+    capsys.readouterr()
+    assert main([*arguments, "--force", "--json", "--quiet"]) == 0
+    text, bar = capsys.readouterr()
+    assert json.loads(text)["kept"]["depth_model"] == 368
+    assert bar == ""
 
 
 def test_the_largest_tensors_are_added_within_one_gigabyte(tmp_path):

@@ -25,7 +25,7 @@ from lib_depth2img.errors import DeviceError, EstimatorError
 from lib_depth2img.estimators.networks.building import assign, without_weights
 from lib_depth2img.estimators.presets import PRESETS, get_preset
 from lib_depth2img.estimators.stage import DepthStage
-from tests.pretend import left_on, pretended
+from tests.pretend import autocast_of_directml, left_on, pretended
 
 LARGE = ("depth_anything_v2_base", "depth_anything_v2_large", "dpt_beit_large_512", "dpt_swin2_large_384")
 """Made of the same layers as a smaller one among the presets."""
@@ -52,6 +52,27 @@ def test_autocast_of_the_device_is_left() -> None:
         assert layer(x).dtype == torch.bfloat16
         with without_autocast(torch.device("cpu")):
             assert layer(x).dtype == torch.float32
+
+
+def test_the_amd_forks_own_autocast_is_left_too_and_comes_back() -> None:
+    layer, x = nn.Linear(2, 2), torch.zeros(1, 2)
+    with autocast_of_directml():
+        assert layer(x).dtype == torch.bfloat16  # a tensor of the CPU, as there
+        for device in ("privateuseone", "cpu"):
+            with without_autocast(torch.device(device)):
+                assert layer(x).dtype == torch.float32
+            assert layer(x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("device", ["cpu", "privateuseone:0"])
+@pytest.mark.parametrize("name", ["dpt_hybrid", "depth_anything_v2_small"])
+def test_the_amd_forks_own_autocast_changes_no_estimate(name, device, random_network, photograph, lightened) -> None:
+    """On its device, and on the CPU when the settings say so."""
+    weights, pictures = random_network(name).state_dict(), [photograph]
+    expected = lightened(DepthEstimator(name, weights=weights)).estimate(pictures)[0].values
+    with autocast_of_directml(), pretended():
+        found = lightened(DepthEstimator(name, weights=weights, device=device)).estimate(pictures)[0].values
+    assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected)
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps", "privateuseone:0"])

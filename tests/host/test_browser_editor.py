@@ -161,7 +161,7 @@ def test_undo_gives_the_bytes_back(panel: Page, webui: WebUI, picture: Path):
 
 
 def test_strokes_are_shown_at_once(page: Page, webui: WebUI, photograph: Image.Image, tmp_path: Path):
-    """At 512x512; 118 to 168 ms in v1.10.1 on two busy cores, 248 to 547 in Forge on busier ones."""
+    """At 512x512."""
     photograph.convert("L").save(tmp_path / "large.png")
     upload_map(page, tmp_path / "large.png")
     editor = Editor(page).open()

@@ -37,8 +37,8 @@ class Forge(WebUI):
 @pytest.fixture(scope="module")
 def root() -> Path:
     path = Path(os.environ["UNKNOWN_ROOT"]).absolute()
-    if not (path / "modules_forge").is_dir() or (path / "backend" / "diffusion_engine" / "sd20.py").exists():
-        pytest.fail(f"UNKNOWN_ROOT has to name a folder of Forge Neo or Forge Classic; it is {str(path)!r}.")
+    if not (path / "modules_forge").is_dir():
+        pytest.fail(f"UNKNOWN_ROOT has to name a folder of a child of Forge that is not known; it is {str(path)!r}.")
     return path
 
 
@@ -95,11 +95,11 @@ def show(page: Page) -> None:
     assert [text for text in page.complaints() if "depth2img" in text.lower()] == []
 
 
-def test_one_sentence_and_no_traceback(forge: Forge) -> None:
+def test_one_sentence_and_no_traceback_of_ours(forge: Forge) -> None:
     log = forge.log.read_text(errors="replace")
     assert log.count(SENTENCE) == 1
     assert UNKNOWN in log
-    assert "Traceback" not in log
+    assert faults(log) == []
 
 
 def test_the_page_comes_up(forge: Forge, page: Page) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 
-__all__ = ["CLOCK", "made", "sound_of", "times_of", "turned"]
+__all__ = ["CLOCK", "made", "sound_of", "times_of", "tracks_of", "turned", "with_tracks"]
 
 CLOCK = Fraction(1, 30000)
 
@@ -77,3 +78,46 @@ def turned(path: Path) -> Path:
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
     return path
+
+
+def with_tracks(path: Path, film: Path, *, codecs: Sequence[str], subtitles: str = "") -> Path:
+    """``film`` with a track of sound for each of ``codecs``, in Swedish but the first, and ``subtitles`` (SRT)."""
+    with ExitStack() as opened:
+        container, source = opened.enter_context(av.open(str(path), "w")), opened.enter_context(av.open(str(film)))
+        pictures = container.add_stream_from_template(source.streams.video[0])
+        sounds: list[Any] = [container.add_stream(codec, rate=44100, layout="mono") for codec in codecs]
+        for sound in sounds[1:]:
+            sound.metadata.update(language="swe", title="Kommentar")
+        read = None
+        if subtitles:
+            path.with_suffix(".srt").write_text(subtitles, encoding="utf-8")
+            read = opened.enter_context(av.open(str(path.with_suffix(".srt"))))
+            lines = container.add_stream_from_template(read.streams[0])
+        packets = [(packet, pictures) for packet in source.demux(video=0) if packet.size]
+        for number, sound in enumerate(sounds):
+            packets += [(packet, sound) for packet in _tone(sound, 200 * (number + 1))]
+        packets += [(packet, lines) for packet in (read.demux() if read else ()) if packet.size]
+        for packet, stream in sorted(packets, key=lambda each: each[0].dts * each[0].time_base):
+            packet.stream = stream
+            container.mux(packet)
+    return path
+
+
+def _tone(sound: Any, pitch: int) -> Iterator[Any]:
+    """Half a second."""
+    for start in range(0, 22050, 1024):
+        wave = np.sin(np.arange(start, start + 1024) * 2 * np.pi * pitch / 44100).astype(np.float32)[None]
+        heard = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        heard.sample_rate, heard.pts = 44100, start
+        yield from sound.encode(heard)
+    yield from sound.encode(None)
+
+
+def tracks_of(path: Path) -> dict[int, list[tuple[Fraction, bytes]]]:
+    """Of each track but the pictures the packets with their times."""
+    with av.open(str(path)) as container:
+        found: dict[int, list[tuple[Fraction, bytes]]] = {each.index: [] for each in container.streams if each.index}
+        for packet in container.demux():
+            if packet.size and packet.stream.index in found:
+                found[packet.stream.index].append((packet.pts * packet.time_base, bytes(packet)))
+    return found

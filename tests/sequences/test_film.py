@@ -14,7 +14,7 @@ from PIL import Image
 from lib_depth2img.errors import PictureError, RequestError
 from lib_depth2img.sequences.film import TOGETHER, Group, groups, open_film
 from lib_depth2img.sequences.video import check_video, write_video
-from tests.sequences.films import CLOCK, made, scene, sound_of, times_of, turned
+from tests.sequences.films import CLOCK, made, scene, sound_of, times_of, tracks_of, turned, with_tracks
 
 RATE = Fraction(25)
 UNEVEN = [0, 1001, 2002, 5005, 5505, 9009, 9109]
@@ -93,6 +93,51 @@ def test_sound_that_does_not_fit_is_told_before_the_work(tmp_path):
         container.mux([*stream.encode(None), *audio.encode(silence), *audio.encode(None)])
     with pytest.raises(RequestError, match=r"^\.mp4 does not hold the sound or the pictures of in\.avi"):
         check_video(tmp_path / "out.mp4", open_film(path, RATE), grey=False)
+
+
+LINES = "1\n00:00:00,040 --> 00:00:00,120\nHello\n\n2\n00:00:00,160 --> 00:00:00,240\n你好\n"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_every_track_of_sound_comes_along_with_its_language(tmp_path, suffix):
+    path = with_tracks(tmp_path / "in.mp4", made(tmp_path / "mute.mp4", UNEVEN), codecs=["aac", "libmp3lame", "aac"])
+    film, target = open_film(path, RATE), tmp_path / f"out{suffix}"
+    assert check_video(target, film, grey=False) == []
+    write_video(target, film, arrays(film), grey=False)
+    out, source = tracks_of(target), tracks_of(path)
+    assert list(out) == list(source) == [1, 2, 3]
+    for number in source:
+        assert [packet for _, packet in out[number]] == [packet for _, packet in source[number]]
+        late = [found - wanted for (found, _), (wanted, _) in zip(out[number], source[number], strict=True)]
+        assert max(late) - min(late) <= (Fraction(2, 1000) if suffix == ".mkv" else 0)
+    with av.open(str(target)) as container:
+        told = ["und"] * 3 if suffix == ".mov" else ["und", "swe", "swe"]  # FFmpeg writes none into a .mov
+        assert [each.metadata.get("language", "und") for each in container.streams.audio] == told
+        assert container.streams[0].type == "video"
+
+
+def test_subtitles_come_along_where_they_fit_and_are_named_elsewhere(tmp_path):
+    path = with_tracks(tmp_path / "in.mkv", made(tmp_path / "mute.mp4", UNEVEN), codecs=["aac"], subtitles=LINES)
+    film = open_film(path, RATE)
+    assert check_video(tmp_path / "out.mkv", film, grey=False) == []
+    write_video(tmp_path / "out.mkv", film, arrays(film), grey=False)
+    assert [text.decode() for _, text in tracks_of(tmp_path / "out.mkv")[2]] == ["Hello", "你好"]
+    (said,) = check_video(tmp_path / "out.mp4", film, grey=False)
+    assert said.startswith("out.mp4 goes without track 2, subtitles")
+    write_video(tmp_path / "out.mp4", film, arrays(film), grey=False)
+    assert list(tracks_of(tmp_path / "out.mp4")) == [1]
+
+
+def test_a_further_sound_that_does_not_fit_is_named_and_left_out(tmp_path):
+    path = with_tracks(tmp_path / "in.mkv", made(tmp_path / "mute.mp4", UNEVEN), codecs=["aac", "tta", "aac"])
+    film = open_film(path, RATE)
+    (said,) = check_video(tmp_path / "out.mp4", film, grey=False)
+    assert said.startswith("out.mp4 goes without track 2, sound swe Kommentar (")
+    write_video(tmp_path / "out.mp4", film, arrays(film), grey=False)
+    out, source = tracks_of(tmp_path / "out.mp4"), tracks_of(path)
+    assert [[packet for _, packet in out[number]] for number in (1, 2)] == [
+        [packet for _, packet in source[number]] for number in (1, 3)
+    ]
 
 
 def test_a_damaged_frame_is_named_and_the_others_come(tmp_path):

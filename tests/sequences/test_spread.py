@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -58,6 +59,19 @@ def test_the_frames_are_those_of_a_run_without_it(frames, tmp_path, ray, monkeyp
     assert contents(tmp_path / "spread") == contents(tmp_path / "alone")
     assert len(contents(tmp_path / "spread")) == 18
     assert sorted(capsys.readouterr().err.splitlines()) == sorted(said.splitlines())
+
+
+def test_own_maps_are_paired_here_and_read_by_the_workers(frames, tmp_path, ray, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("maps").mkdir()
+    for number in range(20):
+        np.save(Path("maps", f"f{number:02d}.npy"), np.linspace(1, number + 2, 48 * 32).reshape(32, 48))
+    words = ["--maps", "maps", "--distance", "--depth-only", "--quiet"]
+    for name, more in (("alone", []), ("spread", ["--ray"])):
+        assert main(["video", str(frames), "-o", name, *words, *more]) == 2
+    assert ray.asked == ["local", "shutdown"]
+    assert contents(tmp_path / "spread") == contents(tmp_path / "alone")
+    assert len(contents(tmp_path / "spread")) == 18
 
 
 def test_pictures_too(frames, tmp_path, ray):

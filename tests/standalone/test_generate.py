@@ -19,7 +19,8 @@ from lib_depth2img.standalone.contact_sheet import STRENGTHS, contact_sheet, sta
 from lib_depth2img.standalone.generate import generate
 from lib_depth2img.standalone.parameters import Parameters
 from lib_depth2img.standalone.pictures import crop_and_resize, default_size, from_tensor, placement, to_tensor
-from lib_depth2img.standalone.sampling import Sampling
+from lib_depth2img.standalone.samplers import SAMPLERS
+from lib_depth2img.standalone.sampling import Sampling, noise_of
 
 QUICK = Parameters(prompt="a red ball on a blue table", size=(64, 64), steps=4, denoising_strength=1.0)
 
@@ -33,6 +34,26 @@ def test_number_i_of_a_batch_is_that_of_the_seed_plus_i(model, unseen) -> None:
     (alone,) = generate(model, unseen.picture, unseen.depth_map, dataclasses.replace(QUICK, seed=8))
     assert np.abs(_array(batch[1]) - _array(alone)).max() <= 1
     assert np.abs(_array(batch[0]) - _array(batch[1])).mean() > 1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("change", [{}, {"denoising_strength": 0.5}, {"from_noise": True}], ids=str)
+def test_noise_may_be_given(model, unseen, sampler, change) -> None:
+    """That of the seed gives the very picture of the seed, that of another seed another one, whatever the sampler."""
+    parameters = dataclasses.replace(QUICK, sampler=sampler, seed=3, batch_size=2, **change)
+    made = generate(model, unseen.picture, unseen.depth_map, parameters)
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    own = torch.stack([noise_of(each, parameters.latent_shape) for each in generators])
+    given = generate(model, unseen.picture, unseen.depth_map, parameters, noise=own)
+    turned = generate(model, unseen.picture, unseen.depth_map, parameters, noise=own.flip(0))
+    for one, same, other in zip(made, given, turned, strict=True):
+        assert np.array_equal(_array(one), _array(same))
+        assert np.abs(_array(one) - _array(other)).mean() > 1
+
+
+def test_noise_of_another_shape_is_refused(model, unseen) -> None:
+    with pytest.raises(RequestError, match=r"noise: got the shape \(4, 8, 8\), expected \(1, 4, 8, 8\)\."):
+        generate(model, unseen.picture, unseen.depth_map, QUICK, noise=torch.zeros(4, 8, 8))
 
 
 def test_from_noise_takes_nothing_from_the_picture(model, unseen) -> None:

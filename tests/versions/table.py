@@ -26,13 +26,15 @@ class Environment:
 class Row:
     """One run. ``timm`` is put before what is installed, if it is named; ``tests`` are pytest's arguments.
 
-    ``ignored``: beginnings of FutureWarnings that these packages cause one another. All other warnings are errors.
+    ``refused``: estimators that this timm is too old for. ``ignored``: beginnings of FutureWarnings that these packages
+    cause one another; all other warnings are errors.
     """
 
     name: str
     environment: Environment
     timm: str | None
     tests: tuple[str, ...]
+    refused: frozenset[str] = frozenset()
     ignored: tuple[str, ...] = ()
 
 
@@ -118,9 +120,11 @@ ROWS = (
     REFERENCE,
     # The newest that ControlNet beside us allows. Parity is shown by the values, which are those of the row above.
     Row("controlnet", SUITE, "timm==0.9.5", (*_ESTIMATORS, "--ignore=tests/estimators/test_parity.py")),
-    Row("ipex", IPEX, "timm==0.6.7", _WITHOUT_A_HOST),
+    Row("ipex", IPEX, "timm==0.6.7", _WITHOUT_A_HOST, refused=frozenset({"depth_anything_v2_small"})),
     Row("forge", FORGE, "timm==1.0.14", _WITHOUT_A_HOST),
     Row("reforge", REFORGE, "timm==1.0.14", _WITHOUT_A_HOST),
     Row("newest", NEWEST, "timm", (*_WITHOUT_A_HOST, "tests/versions/against_transformers.py")),
-    Row("newest-controlnet", NEWEST, "timm==0.9.5", _WITHOUT_A_HOST, ("`torch.jit.",)),  # which this timm is built on
+    Row(
+        "newest-controlnet", NEWEST, "timm==0.9.5", _WITHOUT_A_HOST, ignored=("`torch.jit.",)
+    ),  # which this timm is built on
 )

@@ -10,7 +10,7 @@ import pytest
 
 from tests.versions import __main__ as runner
 from tests.versions.table import REFERENCE, ROWS, SUITE, Environment, Row
-from tests.versions.values import differences
+from tests.versions.values import differences, refused
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,6 +55,17 @@ def test_an_estimator_or_a_part_of_its_map_must_not_be_missing():
     everything = written()
     for other in ({}, {**everything, "nearness dpt": everything["nearness dpt"][:4]}):
         assert any("no map" in line for line in differences(everything, other)[1])
+
+
+def test_an_estimator_that_a_timm_is_too_old_for_is_refused_in_the_rows_that_say_so_and_in_no_other():
+    everything, said = written(), {"refused dpt": np.array("needs timm 0.9.0")}
+    assert differences(everything, said) == ({}, [])
+    assert refused(said) == {"dpt": "needs timm 0.9.0"}
+    assert refused(everything) == {}
+    old = Row("old", SUITE, None, (), refused=frozenset({"dpt"}))
+    assert runner._not_refused_as_asked(old, refused(said)) == []
+    assert runner._not_refused_as_asked(old, {}) == ["dpt: was built, though this timm is called too old"]
+    assert runner._not_refused_as_asked(REFERENCE, refused(said)) == ["dpt: needs timm 0.9.0"]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["BOUND", "PACKAGES", "differences", "read", "written_versions"]
+__all__ = ["BOUND", "PACKAGES", "differences", "read", "refused", "written_versions"]
 
 BOUND = 1e-5
 """Of the range of a map: how far it may be from the reference's."""
@@ -29,16 +29,21 @@ SIDE = 384
 LARGE = ("depth_anything_v2_base", "depth_anything_v2_large", "dpt_beit_large_512", "dpt_swin2_large_384")
 """Not among them: each is made of the same layers as a smaller one that is."""
 
-_NEARNESS, _NAMES, _VERSIONS = "nearness ", "names ", "versions"
+_NEARNESS, _NAMES, _REFUSED, _VERSIONS = "nearness ", "names ", "refused ", "versions"
 
 Written = Mapping[str, np.ndarray]
 
 
 def differences(reference: Written, other: Written) -> tuple[dict[str, float], list[str]]:
-    """Of each estimator the largest difference as a share of the reference's range; and all that is wrong."""
+    """Of each estimator the largest difference as a share of the reference's range; and all that is wrong.
+
+    One that the other's timm is too old for is neither: which those are, :func:`refused` says.
+    """
     largest: dict[str, float] = {}
     wrong: list[str] = []
     for entry in reference:
+        if entry.partition(" ")[2] in refused(other):
+            continue
         if entry.startswith(_NAMES):
             estimator = entry.removeprefix(_NAMES)
             wrong += _wrong_names(estimator, set(reference[entry]), set(other.get(entry, ())))
@@ -57,6 +62,11 @@ def differences(reference: Written, other: Written) -> tuple[dict[str, float], l
 def _wrong_names(estimator: str, expected: set[str], got: set[str]) -> list[str]:
     found = (("missing", expected - got), ("left over", got - expected))
     return [f"{estimator}: {len(names)} {what} in its state dict, as {min(names)}" for what, names in found if names]
+
+
+def refused(written: Written) -> dict[str, str]:
+    """The estimators that could not be built, and what was said of each."""
+    return {entry.removeprefix(_REFUSED): str(written[entry]) for entry in written if entry.startswith(_REFUSED)}
 
 
 def read(path: Path) -> Written:
@@ -133,6 +143,7 @@ def _picture(side: int) -> np.ndarray:
 def _write(path: Path) -> None:
     import torch
 
+    from lib_depth2img.errors import EstimatorError
     from lib_depth2img.estimators.loading import build_network
     from lib_depth2img.estimators.presets import PRESETS, get_preset
 
@@ -140,7 +151,12 @@ def _write(path: Path) -> None:
     for name in (*(name for name in PRESETS if name not in LARGE), "small"):
         preset = get_preset(name)
         picture = torch.from_numpy(_picture(SIDE // preset.multiple * preset.multiple))
-        shapes = {key: tuple(tensor.shape) for key, tensor in preset.build().state_dict().items()}
+        try:
+            network = preset.build()
+        except EstimatorError as error:
+            written[_REFUSED + name] = np.array(str(error))
+            continue
+        shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
         weights = {key: torch.from_numpy(_weight(key, shape)) for key, shape in shapes.items()}
         with torch.no_grad():
             nearness = build_network(preset, weights)(picture)[0].numpy()

@@ -73,7 +73,7 @@ class Editor:
         self.settle()
 
     def settle(self) -> None:
-        script = "const e = depth2imgEditor; return !e.waiting && !e.again && e.dialog.dataset.shown == e.serial;"
+        script = "const e = depth2imgEditor; return !e.waiting && !e.again && 'shown' in e.dialog.dataset;"
         self.page.until(lambda: self.page.driver.execute_script(script))
 
     def pixels(self) -> bytes:

@@ -20,6 +20,7 @@ from lib_depth2img.estimators.detail import AS_TRAINED, Detail
 from lib_depth2img.progress import Progress
 from lib_depth2img.request.panel import PANEL_ORDER, script_values
 from lib_depth2img.request.request import Depth2ImgRequest
+from lib_depth2img.webui.ui import editor_route
 from lib_depth2img.webui.ui.panel import Panel, build_panel
 from lib_depth2img.webui.ui.services import Download, EstimatorStatus, ModelStatus
 from tests.webui.browser import ROOT
@@ -76,7 +77,7 @@ class StubServices:
     def downloads(self) -> Sequence[Download]:
         licence, url = "CreativeML Open RAIL++-M", "http://127.0.0.1/licence"
         return (
-            Download("ckpt", "Depth model, 512-depth-ema.ckpt", 5_707_592_867, licence, url, installed=False),
+            Download("ckpt", "Stable Diffusion 2 depth model", 5_707_592_867, licence, url, installed=False),
             Download("dpt_large", "Estimator dpt_large", 1_376_378_527, "MIT", url, installed=True),
         )
 
@@ -145,6 +146,8 @@ def served(services: StubServices) -> Iterator[str]:
             quiet=True,
             inbrowser=False,
         )
+
+    editor_route.add_route(blocks, app)
 
     async def close_client() -> None:
         await blocks._queue.queue_client.aclose()  # gradio leaves it open

@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import axe_core_python
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.webui.axe import faults
 from tests.webui.browser import Page
 from tests.webui.editor_page import Editor
-
-AXE = Path(axe_core_python.__file__).with_name("axe.min.js")
-
-_RUN = """
-    const [selector, done] = arguments;
-    axe.run(selector, {resultTypes: ["violations"]}).then(({violations}) => done(
-        violations.flatMap(({id, nodes}) => nodes.map((node) => `${id}: ${node.html.slice(0, 200)}`))));
-"""
-
-OF_GRADIO = (
-    'class="primary',  # its theme's colours for a primary button
-    "lg primary",
-    "duplicate-id: ",  # gradio 3 gives the id of its HTML to two elements, one in the other
-)
-"""What gradio draws and we do not touch."""
-
-
-def faults(page: Page, selector: str) -> list[str]:
-    page.driver.execute_script(AXE.read_text(encoding="utf-8"))
-    page.driver.set_script_timeout(60)
-    found: list[Any] = page.driver.execute_async_script(_RUN, selector)
-    return [fault for fault in found if not any(words in fault for words in OF_GRADIO)]
 
 
 @pytest.fixture(params=["light", "dark"])

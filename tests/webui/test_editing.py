@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import json
@@ -11,17 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from PIL import Image
+from starlette.testclient import TestClient
 
 from lib_depth2img.depth.conditioning import conditioning
 from lib_depth2img.depth.depth_map import DepthMap
 from lib_depth2img.depth.edits import apply_strokes, edited, strokes_from_list
 from lib_depth2img.depth.geometry import place
+from lib_depth2img.errors import RequestError
 from lib_depth2img.request.fields import FIELDS
 from lib_depth2img.request.panel import PANEL_ORDER, panel_values
 from lib_depth2img.request.request import Depth2ImgRequest
 from lib_depth2img.webui.ui import editor
-from lib_depth2img.webui.ui.editing import KEPT_STEPS, AppliedMaps, Editing
+from lib_depth2img.webui.ui.editing import KEPT_STEPS, OPEN, AppliedMaps, Editing, OpenMaps
+from lib_depth2img.webui.ui.editor_route import PATH, add_route, drawn
 from tests.webui.page import StubServices
 
 NOISE = DepthMap(np.random.default_rng(0).random((40, 60), dtype=np.float32), unit=True)
@@ -64,9 +69,26 @@ def test_the_latest_maps_are_kept():
     assert AppliedMaps(most_bytes=1).add(editing, (), "[]").path.is_file(), "the newest is kept however large"
 
 
+def test_the_latest_open_maps_are_kept_and_only_who_has_the_token_gets_one():
+    maps = OpenMaps(most=2)
+    first, second, third = (maps.add(Editing(NOISE, NOISE.size)) for _ in range(3))
+    assert maps.get(second) is not maps.get(third)
+    maps.get(second)
+    fourth = maps.add(Editing(NOISE, NOISE.size))
+    assert maps.get(second) is not maps.get(fourth), "what was used last stays"
+    for unknown in (first, third, "", second[:-1]):
+        with pytest.raises(RequestError, match="Close it, and edit again"):
+            maps.get(unknown)
+
+
 @pytest.fixture
 def handlers() -> editor._Handlers:
     return editor._Handlers(StubServices())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def token() -> str:
+    return OPEN.add(Editing(NOISE, NOISE.size))
 
 
 def error_in(answer: str) -> str:
@@ -75,8 +97,8 @@ def error_in(answer: str) -> str:
     return html.unescape(found[1])
 
 
-def sent(*strokes: Any, **more: Any) -> str:
-    return json.dumps({"serial": 7, "strokes": list(strokes), **more})
+def sent(token: str, *strokes: Any, **more: Any) -> str:
+    return json.dumps({"token": token, "strokes": list(strokes), **more})
 
 
 @pytest.mark.parametrize(
@@ -85,31 +107,43 @@ def sent(*strokes: Any, **more: Any) -> str:
         ("", "The editor sent ''"),
         ("[]", "The editor sent '[]'"),
         ("[" * 100_000, "which is no list of strokes"),
-        ('{"serial": 1}', "which is no list of strokes"),
-        ('{"serial": "x", "strokes": []}', "which is no list of strokes"),
-        (sent(pick="ab"), "which is no list of strokes"),
-        (sent({"tool": "erase"}), "strokes[0]: got tool 'erase'"),
-        (sent(*[stroke(2)] * 501), "got 501, expected at most 500. Apply the edit, and go on from there."),
+        ('{"token": "TOKEN"}', "which is no list of strokes"),
+        ('{"strokes": []}', "which is no list of strokes"),
+        (sent("TOKEN", pick="ab"), "which is no list of strokes"),
+        (sent("TOKEN", {"tool": "erase"}), "strokes[0]: got tool 'erase'"),
+        (sent("TOKEN", *[stroke(2)] * 501), "got 501, expected at most 500. Apply the edit, and go on from there."),
         ("x" * (4 * 2**20 + 1), "The strokes are too much for one edit."),
+        (sent("another"), "Close it, and edit again"),
     ],
 )
-def test_what_a_page_may_not_send_is_answered_in_a_sentence(handlers, message, expected):
-    for answers in (handlers.draw, lambda *said: handlers.apply(*said)[0], lambda *said: handlers.download(*said)[0]):
-        assert expected in error_in(answers(Editing(NOISE, NOISE.size), message))
+def test_what_a_page_may_not_send_is_answered_in_a_sentence(handlers, token, message, expected):
+    message = message.replace("TOKEN", token)
+    assert expected in drawn(message)["error"]
+    assert expected in error_in(handlers.apply(message)[0])
+    assert expected in error_in(handlers.download(message)[0])
 
 
-def test_a_page_whose_map_is_gone_is_told(handlers):
-    assert "Close it, and edit again" in error_in(handlers.draw(None, sent()))
+def test_the_map_and_the_value_that_was_picked_are_answered(token):
+    answer = drawn(sent(token, stroke(2), pick=[0.51, 0.26]))
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["picture"].partition(",")[2]))))
+    expected = apply_strokes(NOISE.values, strokes_from_list([stroke(2)]))
+    np.testing.assert_array_equal(shown, np.rint(expected * np.float32(255)))
+    assert answer["value"] == pytest.approx(expected[10, 30], abs=1e-5)
+    assert drawn(sent(token))["value"] is None
 
 
-def test_the_answer_has_the_number_of_the_question_and_the_value_that_was_picked(handlers):
-    answer = handlers.draw(Editing(NOISE, NOISE.size), sent(pick=[0.51, 0.26]))
-    assert 'data-serial="7"' in answer
-    assert float(re.search(r'data-value="([\d.]+)"', answer)[1]) == pytest.approx(NOISE.values[10, 30], abs=1e-5)
+def test_the_route_answers_the_page_and_bounds_what_it_takes(token):
+    app = FastAPI()
+    add_route(None, app)
+    with TestClient(app) as client:
+        assert client.post(PATH, content=sent(token)).json() == drawn(sent(token))
+        assert "too much for one edit" in client.post(PATH, content=b"x" * (16 * 2**20)).json()["error"]
+        assert "no list of strokes" in client.post(PATH, content=b"\xff\xfe").json()["error"]
+        assert PATH not in client.get("/openapi.json").json()["paths"]
 
 
-def test_only_what_was_applied_comes_back(handlers):
-    answer, path, source, meaning, extent, note = handlers.apply(Editing(NOISE, NOISE.size), sent(stroke(2)))
+def test_only_what_was_applied_comes_back(handlers, token):
+    answer, path, source, meaning, extent, note = handlers.apply(sent(token, stroke(2)))
     sha256 = re.search(r'data-applied="(\w+)"', answer)[1]
     assert handlers.restore(sha256) == (path, "Depth map", "near", "", note)
     assert (source, meaning, extent) == ("Depth map", "near", "")
@@ -128,11 +162,12 @@ def test_a_map_under_a_range_is_edited_within_it_and_stays_in_it(handlers, tmp_p
     told = {"source": "Depth map", "meaning": "far away", "range": "0.5 to 20"}
     shown = {entry.name: entry.shown(entry.panel_default) for entry in FIELDS} | told
     shown |= {"image": (tmp_path / "metres.npy").read_bytes(), "picture": None}
-    opened, answer, _ = handlers.open(*(shown[name] for name in PANEL_ORDER))
+    answer, _ = handlers.open(*(shown[name] for name in PANEL_ORDER))
+    token = re.search(r'data-token="([^"]+)"', answer)[1]
     nearness = (1 / np.array([1.0, 9.0]) - 1 / 20) / (1 / 0.5 - 1 / 20)
     assert "data-opened" in answer
-    np.testing.assert_allclose(opened.base.values[0, [0, -1]], nearness, atol=1e-6)
-    _, path, source, meaning, extent, _ = handlers.apply(opened, sent())
+    np.testing.assert_allclose(OPEN.get(token).base.values[0, [0, -1]], nearness, atol=1e-6)
+    _, path, source, meaning, extent, _ = handlers.apply(sent(token))
     assert (source, meaning, extent) == ("Depth map", "near", "0 to 1")
     shown |= {"image": Path(path).read_bytes(), "meaning": meaning, "range": extent}
     again = panel_values([shown[name] for name in PANEL_ORDER])

@@ -22,8 +22,14 @@ def said() -> set[str]:
     }
 
 
-def test_chinese_is_there():
-    assert "zh_CN" in LANGUAGES
+@pytest.mark.parametrize("language", ["ja_JP", "zh_CN", "zh_TW"])
+def test_language_is_there(language: str):
+    assert language in LANGUAGES
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_languages_say_the_same_in_the_same_order(language: str):
+    assert list(words.table(language)) == list(words.table("zh_CN"))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

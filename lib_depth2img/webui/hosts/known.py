@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 __all__ = ["UNKNOWN", "is_forge", "is_known", "is_reforge"]
 
@@ -16,10 +17,11 @@ UNKNOWN = (
 def is_forge() -> bool:
     """Whether the host is Forge.
 
-    Its children have ``modules_forge`` too; of them all Forge alone has an engine for Stable Diffusion 2
-    (backend/diffusion_engine/sd20.py). Forge Neo took it out.
+    Its children have ``modules_forge`` too. Forge Neo took the engine for Stable Diffusion 2 out
+    (backend/diffusion_engine/sd20.py); ersatzForge has it, but manages memory in another way.
     """
-    return all(map(_has, ("modules_forge", "backend.diffusion_engine.sd20", "huggingface_guess.model_list")))
+    forge = ("modules_forge", "backend.diffusion_engine.sd20", "huggingface_guess.model_list")
+    return all(map(_has, forge)) and _defines("backend.memory_management", "cleanup_models")
 
 
 def is_reforge() -> bool:
@@ -48,6 +50,14 @@ def _has_depth_model() -> bool:
     except ImportError:
         return False
     return True
+
+
+def _defines(module: str, function: str) -> bool:
+    """Whether that is said in the module's source; it is not imported, since nothing is touched in an unknown host."""
+    spec = find_spec(module) if _has(module) else None
+    if spec is None or spec.origin is None:
+        return False
+    return f"\ndef {function}(" in Path(spec.origin).read_text(encoding="utf-8", errors="replace")
 
 
 def _has(module: str) -> bool:

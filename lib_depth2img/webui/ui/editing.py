@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -17,13 +18,14 @@ from ...depth.depth_map import DepthMap
 from ...depth.edits import Stroke, edited
 from ...depth.extent import Extent
 from ...depth.io.files import encode_png
+from ...errors import RequestError
 from .downloads import downloadable
 from .preview_map import PreviewMap
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["APPLIED", "Applied", "AppliedMaps", "Editing"]
+__all__ = ["APPLIED", "OPEN", "Applied", "AppliedMaps", "Editing", "OpenMaps"]
 
 KEPT_STEPS = 32
 """Maps of the last strokes that are kept, so that undo need not begin from the first one."""
@@ -89,6 +91,11 @@ class Editing:
         column, row = (int(share * side) for share, side in zip(place, (width, height), strict=True))
         return float(values[min(max(row, 0), height - 1), min(max(column, 0), width - 1)])
 
+    @property
+    def nbytes(self) -> int:
+        """What it holds in memory, nearly."""
+        return self.base.values.nbytes + (1 + KEPT_STEPS) * self._small.values.nbytes
+
     def png(self, strokes: Sequence[Stroke]) -> bytes:
         """The whole map with the strokes made, as a 16-bit PNG."""
         return encode_png(edited(self.base, strokes), bits=16)
@@ -105,6 +112,65 @@ class Applied:
     strokes: str
     extent: Extent | None
 
+    @property
+    def nbytes(self) -> int:
+        """What it holds in memory, nearly."""
+        return self.base.values.nbytes
+
+
+_Kept = TypeVar("_Kept", Applied, Editing)
+
+
+class _Latest(Generic[_Kept]):
+    """What was used last, by a key: at most ``most``, and ``most_bytes`` but for the newest. For several threads."""
+
+    def __init__(self, most: int, most_bytes: int = 512 * 2**20) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, key: str, kept: _Kept) -> None:
+        with self._lock:
+            self._kept[key] = kept
+            self._kept.move_to_end(key)
+            while len(self._kept) > 1 and (len(self._kept) > self._most or self._bytes() > self._most_bytes):
+                self._kept.popitem(last=False)
+
+    def get(self, key: str) -> _Kept | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def _bytes(self) -> int:
+        return sum({id(each.base): each.nbytes for each in self._kept.values()}.values())
+
+
+class OpenMaps:
+    """What is open in the editors of all pages, by a token that only the page knows which has opened it.
+
+    The latest ``most`` are kept, and of large maps fewer. Safe from several threads.
+    """
+
+    def __init__(self, most: int = 64) -> None:
+        self._maps = _Latest[Editing](most)
+
+    def add(self, editing: Editing) -> str:
+        """The token, from now on."""
+        token = secrets.token_urlsafe(16)
+        self._maps.put(token, editing)
+        return token
+
+    def get(self, token: str) -> Editing:
+        """The map of that token. Raises: RequestError when it is not open here."""
+        editing = self._maps.get(token)
+        if editing is None:
+            raise RequestError(
+                "The editor has lost its map, since the WebUI was started anew, or many maps were opened since. "
+                "Close it, and edit again."
+            )
+        return editing
+
 
 class AppliedMaps:
     """What was applied, by the sha256 of its file: Reload UI and another look at it find it again.
@@ -113,34 +179,24 @@ class AppliedMaps:
     """
 
     def __init__(self, most: int = 16, most_bytes: int = 512 * 2**20) -> None:
-        self._most, self._most_bytes = most, most_bytes
-        self._maps: OrderedDict[str, Applied] = OrderedDict()
-        self._lock = threading.Lock()
+        self._maps = _Latest[Applied](most, most_bytes)
 
     def add(self, editing: Editing, strokes: Sequence[Stroke], text: str) -> Applied:
         """Apply the strokes (``text``: the same as JSON) to the map that is edited."""
         png = editing.png(strokes)
         sha256 = hashlib.sha256(png).hexdigest()
         applied = Applied(sha256, downloadable(png), editing.base, editing.size, text, editing.extent)
-        with self._lock:
-            self._maps[sha256] = applied
-            self._maps.move_to_end(sha256)
-            while len(self._maps) > 1 and (len(self._maps) > self._most or self._bytes() > self._most_bytes):
-                self._maps.popitem(last=False)
+        self._maps.put(sha256, applied)
         return applied
 
     def get(self, sha256: str) -> Applied | None:
         """The map of that file, or None."""
-        with self._lock:
-            return self._maps.get(sha256)
-
-    def _bytes(self) -> int:
-        bases = {id(each.base): each.base.values.nbytes for each in self._maps.values()}
-        return sum(bases.values())
+        return self._maps.get(sha256)
 
 
+OPEN = OpenMaps()
 APPLIED = AppliedMaps()
-"""Of the process, so it outlives Reload UI."""
+"""Both are of the process, so they outlive Reload UI."""
 
 
 def _jpeg(picture: Image.Image) -> bytes:

@@ -1,19 +1,22 @@
-"""The editor's part on the server: hidden widgets through which depth2img_editor.js sends strokes and gets pictures."""
+"""The editor's widgets: what opens it, and hidden ones through which depth2img_editor.js opens, applies and saves.
+
+What is drawn goes another way: editor_route.py.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import html
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ...depth.edits import MAX_CHARACTERS, Stroke, strokes_from_list
+from ...depth.edits import strokes_from_list
 from ...depth.extent import UNIT
-from ...errors import Depth2ImgError, RequestError
+from ...errors import Depth2ImgError
 from ...request.fields import field_named
 from ...request.kinds import Choice
 from ...request.panel import PANEL_ORDER
@@ -21,7 +24,8 @@ from . import markup
 from .asked_depth import depth_of, sending
 from .data_url import as_data_url
 from .downloads import downloadable
-from .editing import APPLIED, Applied, Editing
+from .editing import APPLIED, OPEN, Applied, Editing
+from .editor_route import Said
 
 if TYPE_CHECKING:
     from gradio.components import Component
@@ -30,11 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EditorWidgets", "build", "note_of"]
 
-_SENT = "(editing) => [editing, depth2imgEditor.sends()]"
+_SENT = "() => [depth2imgEditor.sends()]"
 _KEPT = "() => [depth2imgEditor.applied()]"
-"""What the page puts in the place of the inputs."""
-
-_NOT_OPEN = "The editor has lost its map, since the page or the WebUI was loaded anew. Close it, and edit again."
+"""What the page puts in the place of the input."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,6 @@ class EditorWidgets:
 
     services: PanelServices
     edit: Component
-    editing: Component
     sent: Component
     answered: Component
     buttons: Mapping[str, Component]
@@ -54,17 +55,15 @@ class EditorWidgets:
         """Add the events; ``widgets`` holds all of ``PANEL_ORDER``, ``shown`` is where a refusal is read."""
         handlers = _Handlers(self.services)
         everything = [*(widgets[name] for name in PANEL_ORDER), *init_images]
-        opened = [self.editing, self.answered, shown]
+        opened = [self.answered, shown]
         self.edit.click(handlers.open, everything, opened, _js=sending(init_images))
         panel = [*(widgets[name] for name in ("image", "source", "meaning", "range")), self.note]
-        says = [self.editing, self.sent]
-        for name, function, inputs, outputs, script in (
-            ("draw", handlers.draw, says, [self.answered], _SENT),
-            ("apply", handlers.apply, says, [self.answered, *panel], _SENT),
-            ("download", handlers.download, says, [self.answered, self.file], _SENT),
-            ("restore", handlers.restore, [self.sent], panel, _KEPT),
+        for name, function, outputs, script in (
+            ("apply", handlers.apply, [self.answered, *panel], _SENT),
+            ("download", handlers.download, [self.answered, self.file], _SENT),
+            ("restore", handlers.restore, panel, _KEPT),
         ):
-            self.buttons[name].click(function, inputs, outputs, _js=script, queue=False, show_progress="hidden")
+            self.buttons[name].click(function, [self.sent], outputs, _js=script, queue=False, show_progress="hidden")
         widgets["image"].change(note_of, [widgets["image"]], [self.note], queue=False, show_progress="hidden")
 
 
@@ -76,11 +75,11 @@ def build(services: PanelServices, edit: Component, file: Component) -> EditorWi
         sent = gr.Textbox("", label="Strokes of the depth editor", elem_id="depth2img_editor_sent")
         buttons = {
             name: gr.Button(f"Depth editor: {name}", elem_id=f"depth2img_editor_{name}")
-            for name in ("draw", "apply", "download", "restore")
+            for name in ("apply", "download", "restore")
         }
     for widget in (sent, *buttons.values()):
         widget.do_not_save_to_config = True
-    return EditorWidgets(services, edit, gr.State(None), sent, answered, buttons, note, file)
+    return EditorWidgets(services, edit, sent, answered, buttons, note, file)
 
 
 def note_of(image: bytes | None) -> str:
@@ -93,41 +92,18 @@ def note_of(image: bytes | None) -> str:
     return f'<p class="depth2img-note" data-edited="{applied.sha256}">{html.escape(text)}</p>'
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What the page sent. ``serial`` comes back with the answer; ``text``: the strokes as JSON."""
-
-    serial: int
-    strokes: tuple[Stroke, ...]
-    text: str
-    pick: tuple[float, float] | None
-
-    @classmethod
-    def of(cls, sent: str) -> _Said:
-        """Raises: RequestError."""
-        if len(sent) > MAX_CHARACTERS:
-            raise RequestError("The strokes are too much for one edit. Apply it, and go on from there.")
-        try:
-            said = json.loads(sent)
-            strokes, pick, serial = said["strokes"], said.get("pick"), int(said["serial"])
-            place = None if pick is None else (float(pick[0]), float(pick[1]))
-            return cls(serial, strokes_from_list(strokes), json.dumps(strokes), place)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-            raise RequestError(f"The editor sent {sent[:60]!r}, which is no list of strokes. Edit again.") from error
-
-
 class _Handlers:
     """What the events do; each takes the values of its inputs and gives those of its outputs."""
 
     def __init__(self, services: PanelServices) -> None:
         self._services = services
 
-    def open(self, *values: Any) -> tuple[Any, str, Any]:
+    def open(self, *values: Any) -> tuple[str, Any]:
         """Open the map that the panel asks for; one that was edited before with its strokes."""
         try:
             asked = depth_of(self._services, values)
         except Depth2ImgError as error:
-            return None, "", markup.error_line(error)
+            return "", markup.error_line(error)
         applied = APPLIED.get(asked.request.image.sha256) if asked.request.image is not None else None
         if applied is not None:
             editing = Editing(applied.base, applied.size, strokes=applied.strokes, extent=applied.extent)
@@ -135,57 +111,36 @@ class _Handlers:
             extent = None if asked.request.extent is None else UNIT
             editing = Editing(asked.ranged, asked.size, picture=asked.picture, extent=extent)
         width, height = editing.base.size
-        facts = {"opened": f"{width} {height}", "strokes": editing.strokes}
+        facts = {"opened": f"{width} {height}", "token": OPEN.add(editing), "strokes": editing.strokes}
         if editing.picture is not None:
             facts["picture"] = as_data_url(editing.picture, "jpeg")
-        return editing, _answer(editing.shown(strokes_from_list(json.loads(editing.strokes))), **facts), gr.update()
+        return _answer(editing.shown(strokes_from_list(json.loads(editing.strokes))), **facts), gr.update()
 
-    def draw(self, editing: Editing | None, sent: str) -> str:
-        """The map with the strokes, and the value of the place that was asked for."""
-
-        def drawn(opened: Editing, said: _Said) -> str:
-            value = {} if said.pick is None else {"value": f"{opened.value_at(said.strokes, said.pick):.5f}"}
-            return _answer(opened.shown(said.strokes), serial=str(said.serial), **value)
-
-        return _answered(editing, sent, drawn)
-
-    def apply(self, editing: Editing | None, sent: str) -> tuple[Any, ...]:
+    @staticmethod
+    def apply(sent: str) -> tuple[Any, ...]:
         """The edited map becomes the panel's own depth map."""
-        done: list[Applied] = []
+        try:
+            said = Said.of(sent)
+            applied = APPLIED.add(said.editing, said.strokes, said.text)
+        except Depth2ImgError as error:
+            return _answer(None, error=error.in_panel), *[gr.update()] * 5
+        return _answer(None, applied=applied.sha256), *_in_panel(applied)
 
-        def applied(opened: Editing, said: _Said) -> str:
-            done.append(APPLIED.add(opened, said.strokes, said.text))
-            return _answer(None, applied=done[-1].sha256)
-
-        answer = _answered(editing, sent, applied)
-        return (answer, *(_in_panel(done[0]) if done else [gr.update()] * 5))
-
-    def download(self, editing: Editing | None, sent: str) -> tuple[str, Any]:
+    @staticmethod
+    def download(sent: str) -> tuple[str, Any]:
         """The edited map as a file, without making it the panel's."""
-        paths: list[str] = []
-
-        def saved(opened: Editing, said: _Said) -> str:
-            paths.append(str(downloadable(opened.png(said.strokes))))
-            return _answer(None, saved="true", serial=str(said.serial))
-
-        answer = _answered(editing, sent, saved)
-        return answer, gr.update(value=paths[0], visible=True) if paths else gr.update()
+        try:
+            said = Said.of(sent)
+            path = str(downloadable(said.editing.png(said.strokes)))
+        except Depth2ImgError as error:
+            return _answer(None, error=error.in_panel), gr.update()
+        return _answer(None, saved="true"), gr.update(value=path, visible=True)
 
     @staticmethod
     def restore(sha256: str) -> tuple[Any, ...]:
         """What was applied before the page was loaded anew, back into the panel."""
         applied = APPLIED.get(sha256)
         return _in_panel(applied) if applied is not None else (gr.update(),) * 5
-
-
-def _answered(editing: Editing | None, sent: str, function: Callable[[Editing, _Said], str]) -> str:
-    """The answer to what the page sent, or a refusal for it to show."""
-    try:
-        if editing is None:
-            raise RequestError(_NOT_OPEN)
-        return function(editing, _Said.of(sent))
-    except Depth2ImgError as error:
-        return _answer(None, error=error.in_panel)
 
 
 def _answer(picture: bytes | None, /, **facts: str) -> str:

@@ -85,7 +85,7 @@ def build(services: PanelServices) -> None:
         choice = gr.Dropdown(
             label="To install", choices=list(offers), value=first or None, elem_id="depth2img_install_choice"
         )
-        licence = gr.HTML(_licence(offers.get(first)), elem_id="depth2img_licence")
+        described = gr.HTML(_described(offers.get(first)), elem_id="depth2img_licence")
         with gr.Row(elem_id="depth2img_install_row"):
             install = gr.Button("Accept the licence and install", elem_id="depth2img_install_button", variant="primary")
             cancel = gr.Button("Cancel", elem_id="depth2img_install_cancel", interactive=False)
@@ -102,6 +102,9 @@ def build(services: PanelServices) -> None:
             running = _JOBS.running
             yield html, gr.update(interactive=not running), gr.update(interactive=running)
 
+    def describe(offer: str) -> str:
+        return _described(offers.get(offer))
+
     def try_small() -> str:
         try:
             title = services.add_trial_checkpoint()
@@ -110,19 +113,22 @@ def build(services: PanelServices) -> None:
         text = f"{title} lies in the models folder and is being selected. It is tiny: it shows that all works, no more."
         return markup.done_line(text, select_checkpoint=title)
 
-    choice.change(lambda offer: _licence(offers.get(offer)), [choice], [licence], queue=False, show_progress="hidden")
+    choice.change(
+        lambda offer: _described(offers.get(offer)), [choice], [described], queue=False, show_progress="hidden"
+    )
     install.click(run, [choice], [state, install, cancel], show_progress="hidden")
     cancel.click(_JOBS.cancel, queue=False, show_progress="hidden")
     trial.click(try_small, outputs=[state])
 
 
 def _offer(download: Download) -> str:
-    state = "installed" if download.installed else f"{download.nbytes / 1e9:.2f} GB"
-    return f"{download.title} ({state})"
+    """Without a word: what a dropdown has chosen stands in an input, which no localization reaches."""
+    return f"{download.name} ({download.nbytes / 1e9:.2f} GB)"
 
 
-def _licence(download: Download | None) -> str:
+def _described(download: Download | None) -> str:
     if download is None:
         return ""
-    remark = markup.note_line(download.remark) if download.remark else ""
-    return markup.licence_line(download.licence, download.licence_url) + remark
+    remarks = [f"{download.title} (installed)" if download.installed else download.title, download.remark]
+    lines = [markup.note_line(remark) for remark in remarks if remark]
+    return "".join([lines[0], markup.licence_line(download.licence, download.licence_url), *lines[1:]])

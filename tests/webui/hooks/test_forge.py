@@ -37,7 +37,8 @@ with warnings.catch_warnings():
     from ldm.models.autoencoder import AutoencoderKL
     from ldm.models.diffusion.ddpm import LatentDepth2ImageDiffusion
 
-FORGE = ("modules_forge/__init__.py", "backend/diffusion_engine/sd20.py", "huggingface_guess/model_list.py")
+MEMORY = "backend/memory_management.py"
+FORGE = ("modules_forge/__init__.py", "backend/diffusion_engine/sd20.py", "huggingface_guess/model_list.py", MEMORY)
 REFORGE = ("modules_forge/forge_loader.py", "ldm_patched/modules/text_encoders/sd2_clip.py")
 
 
@@ -55,7 +56,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def lay(path: Path, *files: str) -> None:
     for file in files:
         (path / file).parent.mkdir(parents=True, exist_ok=True)
-        (path / file).touch()
+        (path / file).write_text("import torch\n\n\ndef cleanup_models():\n" if file == MEMORY else "")
 
 
 def told(path: Path) -> tuple[bool, bool, bool]:
@@ -69,6 +70,18 @@ def test_v1_10_1_is_known_by_its_depth_model(path: Path) -> None:
 def test_forge_is_known_by_its_engine_for_stable_diffusion_2(path: Path) -> None:
     lay(path, *FORGE)
     assert told(path) == (True, True, False)
+
+
+@pytest.mark.parametrize("without", FORGE)
+def test_a_child_of_forge_that_lacks_one_of_its_parts_is_not_forge(path: Path, without: str) -> None:
+    lay(path, *(file for file in FORGE if file != without))
+    assert not is_forge()
+
+
+def test_a_child_of_forge_that_manages_memory_in_another_way_is_left_alone(path: Path) -> None:
+    lay(path, *FORGE)
+    (path / MEMORY).write_text("def load_models_gpu(models):\n    # as cleanup_models() did\n")
+    assert told(path) == (False, False, False)
 
 
 def test_reforge_is_known_by_what_forge_was_made_of_and_the_depth_model(path: Path) -> None:

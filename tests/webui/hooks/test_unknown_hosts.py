@@ -23,6 +23,11 @@ CLASSIC = {
 """Forge Classic: an ``ldm`` of its own without the depth model."""
 NEO = {"modules_forge/__init__.py": "", "backend/diffusion_engine/sd15.py": "", "huggingface_guess/model_list.py": ""}
 """Forge Neo: no Stable Diffusion 2 any more."""
+ERSATZ = NEO | {
+    "backend/diffusion_engine/sd20.py": "",
+    "backend/memory_management.py": "raise AssertionError\n\n\ndef load_models_gpu(models): pass",
+}
+"""ersatzForge: Forge's engines with a memory management of its own."""
 SD_NEXT = {"ldm.py": "raise ImportError"}
 """SD.Next: none of all this."""
 
@@ -36,7 +41,9 @@ assert not touched, touched
 """
 
 
-@pytest.mark.parametrize("host", [CLASSIC, NEO, SD_NEXT], ids=["Forge Classic", "Forge Neo", "SD.Next"])
+@pytest.mark.parametrize(
+    "host", [CLASSIC, NEO, ERSATZ, SD_NEXT], ids=["Forge Classic", "Forge Neo", "ersatzForge", "SD.Next"]
+)
 def test_one_sentence_and_nothing_else(tmp_path: Path, host: dict[str, str]) -> None:
     for file, text in (host | {"modules/__init__.py": "raise AssertionError"}).items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)

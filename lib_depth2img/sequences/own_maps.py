@@ -1,0 +1,64 @@
+"""The depth maps that a user brings for the frames of a film: a folder of them, paired by name, or a clip."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ..depth.depth_map import DepthMap, Meaning
+from ..depth.io.clips import read_frame
+from ..depth.io.files import read_depth_map
+from ..errors import DepthMapError, RequestError
+from .film import Film
+from .folders import is_folder, listed
+from .pairs import pair, pair_clip
+
+__all__ = ["OwnMaps"]
+
+
+class OwnMaps:
+    """Knows the file of each frame's map, and reads it where it lies. Can be sent to another process.
+
+    ``path``: a folder, or a NPY or NPZ of (T, H, W). ``meaning``: what their numbers say.
+
+    Raises:
+        RequestError: there is nothing, or some frames have no map there.
+    """
+
+    def __init__(self, film: Film, path: Path, meaning: Meaning) -> None:
+        pictures = film.paths()
+        if not is_folder(path) and not path.is_file():
+            raise RequestError(f"There are no depth maps at {path}; name a folder, or a clip: .npy or .npz.")
+        found = pair(pictures, path) if is_folder(path) else pair_clip(pictures, path)
+        missing = [picture for picture, partner in found.maps.items() if partner is None]
+        if missing:
+            raise RequestError(
+                f"No depth map in {path} for {listed(missing)}. {found.remark or 'A map has the name of its frame.'} "
+                "Add the maps, or take these frames away."
+            )
+        self.remark = found.remark
+        self._meaning = meaning
+        self._partners = {
+            picture.stem: (partner.resolve(), found.frames.get(picture))
+            for picture, partner in found.maps.items()
+            if partner is not None
+        }
+
+    @property
+    def identity(self) -> str:
+        """What tells these maps from others, and from themselves once they were changed."""
+        sha256 = hashlib.sha256()
+        for name, (path, number) in self._partners.items():
+            status = path.stat()
+            sha256.update(f"{name} {path} {number} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "replace"))
+        return sha256.hexdigest()
+
+    def read(self, name: str) -> DepthMap:
+        """The map of the frame of that name. Raises: DepthMapError, which names the file."""
+        path, number = self._partners[name]
+        if number is None:
+            return read_depth_map(path, meaning=self._meaning)
+        try:
+            return DepthMap.from_array(read_frame(path, number), meaning=self._meaning)
+        except DepthMapError as error:
+            raise DepthMapError(f"{path}[{number}]: {error}") from error
