@@ -53,8 +53,8 @@ class Control:
     by it. ``start``, ``end``: from which share of the steps on it counts, and up to which. ``mode``: ``balanced`` is as
     said; on ``depth`` the negative prompt's s is half of the prompt's, so that guidance drives towards the depth; on
     ``prompt`` depth waits for the first fifth of its steps, in which the prompt decides what there is.
-    ``region``: (1 or B, 1, h, w) float32 in [0, 1] on the CPU, at the latent's size, where depth counts;
-    None: everywhere.
+    ``region``: (1 or B, 1, h, w) float32 in [0, 1] on the CPU, at the latent's size, where depth counts, and in the
+    cells around it; None: everywhere.
 
     Raises:
         RequestError: a number out of its range, ``start`` above ``end``, or an unknown mode.
@@ -116,4 +116,5 @@ class Control:
         region = self.region if len(self.region) == 1 else self.region[list(rows.picture)]
         if region.shape[2:] != size:
             region = torch.nn.functional.interpolate(region, tuple(size), mode="area")
-        return share * region
+        # A cell further: at its border depth would else be drawn into what knows of none, and be less inside too.
+        return share * torch.nn.functional.max_pool2d(region, 3, stride=1, padding=1)

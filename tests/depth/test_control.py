@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import maximum_filter
 
 from lib_depth2img.depth.conditioning import conditioning, region_share
 from lib_depth2img.depth.control import MODES, Control, Rows
@@ -42,6 +43,12 @@ def expected(s: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
     unet = Unet()
     flat = unet(torch.full_like(CHANNEL, -1))
     return flat + s * (unet(max(strength, 1.0) * (CHANNEL + 1) - 1) - flat)
+
+
+def around(region: torch.Tensor) -> torch.Tensor:
+    """Each cell with the most of what is in it and in the eight around it."""
+    size = [1] * (region.ndim - 2) + [3, 3]
+    return torch.from_numpy(maximum_filter(region.numpy(), size, mode="constant"))
 
 
 def test_the_default_is_what_the_model_says_bit_for_bit_at_no_cost():
@@ -114,16 +121,27 @@ def test_a_region_counts_for_its_own_picture():
     region = torch.rand(2, 1, 3, 5, generator=torch.Generator().manual_seed(1))
     found, passes = answered(Control(1.5, region=region))
     assert passes == 2
-    torch.testing.assert_close(found, expected(region[[0, 1, 0, 1]], 1.5))
+    torch.testing.assert_close(found, expected(around(region)[[0, 1, 0, 1]], 1.5))
     one = region[:1]
-    torch.testing.assert_close(answered(Control(region=one))[0], expected(one))
+    torch.testing.assert_close(answered(Control(region=one))[0], expected(around(one)))
+
+
+def test_a_region_counts_one_cell_around_it():
+    region = torch.zeros(1, 1, 5, 7)
+    region[..., 2, 3] = 0.5
+    share = torch.zeros_like(region)
+    share[..., 1:4, 2:5] = 0.5
+    channel = CHANNEL.new_full((4, 1, 5, 7), 0.3)
+    control, rows = Control(region=region), Rows([0, 1, 0, 1], [True, True, False, False])
+    found = control.answer(lambda depth: depth, channel, rows, 0.0)
+    torch.testing.assert_close(found, (-1 + share * 1.3).expand_as(found))
 
 
 def test_a_region_follows_a_step_at_another_size():
     """Half the latent, as some samplers look at it: each of its pixels has the mean of four."""
     region = torch.rand(1, 1, 6, 10, generator=torch.Generator().manual_seed(2))
     half = region.reshape(1, 1, 3, 2, 5, 2).mean((3, 5))
-    torch.testing.assert_close(answered(Control(region=region))[0], expected(half))
+    torch.testing.assert_close(answered(Control(region=region))[0], expected(around(half)))
 
 
 def test_a_white_region_costs_nothing():

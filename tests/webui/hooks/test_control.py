@@ -14,6 +14,7 @@ from lib_depth2img.depth.control import Control
 from lib_depth2img.errors import RequestError
 from lib_depth2img.webui.hooks import override
 from lib_depth2img.webui.hosts import a1111_passes, forge_passes
+from tests.depth.test_control import around
 from tests.uploads import b64, png_of
 from tests.webui.hooks.conftest import halves, img2img
 
@@ -100,7 +101,7 @@ def by_hand(given: dict[str, Any], control: Control, deep: torch.Tensor, skip_un
     counts = [len(parts) for parts in given["cond"].batch]
     pictures = [i for i, n in enumerate(counts) for _ in range(n)] + list(range(len(counts)))
     region = torch.ones(2, 1, 2, 3) if control.region is None else control.region
-    s = control.strength * region[pictures[: len(deep)]]
+    s = control.strength * around(region)[pictures[: len(deep)]]
     if control.mode == "depth":
         s[sum(counts) :] *= 0.5
     return flat + s * (deep - flat)
@@ -194,7 +195,7 @@ def test_forges_wrapper_knows_the_rows_and_leaves_that_of_another_in_between():
     assert unet.model_options == {"model_function_wrapper": others}
     assert forge_passes.answered(clone, denoiser) is clone
     found = clone.model_options["model_function_wrapper"](apply_model, said)
-    s = 0.5 * torch.cat([0.5 * region, region, region])
+    s = 0.5 * torch.cat([0.5 * around(region), around(region), around(region)])
     flat = others(apply_model, {**said, "c": {**c, "c_concat": torch.full_like(c["c_concat"], FLAT)}})
     torch.testing.assert_close(found, flat + s * (others(apply_model, said) - flat))
     assert len(asked) == 4
