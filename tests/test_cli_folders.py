@@ -214,6 +214,8 @@ class TestImg2img:
         np.save(tmp_path / "second.npy", clip[1])
         assert img2img(few, "-o", tmp_path / "out", "--depth-map", maps) == 0
         assert "clip.npy holds 3 maps" in capsys.readouterr().err
+        assert img2img(few, "-o", tmp_path / "named", "--depth-map", maps / "clip.npy") == 0
+        assert contents(tmp_path / "named") == contents(tmp_path / "out")
         assert img2img(few / "f01.png", "-o", tmp_path / "one.png", "--depth-map", tmp_path / "second.npy") == 0
         assert (tmp_path / "out" / "f01.png").read_bytes() == (tmp_path / "one.png").read_bytes()
 
@@ -222,7 +224,7 @@ class TestImg2img:
         [
             (["--contact-sheet"], "--contact-sheet shows one picture"),
             (["--seed", "-1"], "--seed -1 draws another one for each run"),
-            (["--depth-map", "{map}"], "expected a folder of maps"),
+            (["--depth-map", "{map}"], "is no clip of maps"),
             (["--depth-map", "{empty}"], "holds no depth map of any picture"),
             (["--depth-map", "{maps}", "--range", "0:1"], "No depth map in {maps} for f01.png, f02.png, and --range"),
             (["--mask", "{maps}"], "maps"),

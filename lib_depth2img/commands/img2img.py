@@ -47,7 +47,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--depth-map",
         type=Path,
         metavar="FILE",
-        help="use this map instead of an estimate; for several pictures a folder of maps with their names",
+        help="use this map instead of an estimate; for several pictures a folder of maps, or a clip",
     )
     add_meaning(parser)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..console import say
 from ..errors import CheckpointError, Depth2ImgError, RequestError
 from ..sequences.folders import is_folder, listed, targets_in
-from ..sequences.pairs import Pairing, pair
+from ..sequences.pairs import Pairing, pair, pair_clip
 from .generation import Generation, check_files, parameters_of, paths_of, write_picture
 from .groups import Group, Item, Outcome, resumed
 from .targets import pictures_for_folder, refuse_overwriting
@@ -73,13 +73,14 @@ def _pairing(arguments: argparse.Namespace, pictures: Sequence[Path]) -> Pairing
     """The depth map of each picture, as in the Batch tab. What was assumed is said.
 
     Raises:
-        RequestError: no folder, or one without a map for any of them; with ``--range`` also without one for some.
+        RequestError: no folder and no clip of as many maps; a folder without a map for any of them, or, with
+            ``--range``, for some.
     """
     folder = arguments.depth_map
     if folder is None:
         return Pairing(dict.fromkeys(pictures))
     if not is_folder(folder):
-        raise RequestError(f"--depth-map: got {folder}, expected a folder of maps, since there are several pictures.")
+        return pair_clip(pictures, folder)
     pairing = pair(pictures, folder)
     missing = [picture for picture, depth_map in pairing.maps.items() if depth_map is None]
     if len(missing) == len(pictures):
