@@ -189,5 +189,6 @@ class Page:
             "Attempted to select a non-interactive or hidden tab.",
             "Too many arguments provided for the endpoint.",
             "Method not implemented.",  # its own client closes the stream of an upload
+            "AbortError: signal is aborted without reason",  # likewise; we abort nothing without a reason
         )
         return [text for text in ours if not any(words in text for words in (*outside, *gradio_4))]
