@@ -144,12 +144,12 @@
     });
 
     const translated = (text) => {
-        if (text.length > LONGEST) return undefined;
+        if (text.length > LONGEST || !/[A-Za-z]{2}/.test(text)) return undefined;
         const [, kind, rest] = /^(\w*Error: )?([^]*)$/.exec(text); // as the host shows one that ended a generation
         [known.sure, known.any, known.parts].forEach((kept) => kept.clear());
         known.left = MOST_READ;
         const words = anyhow(rest);
-        return words && (kind ?? "") + words;
+        return words === undefined || words === rest ? undefined : (kind ?? "") + words;
     };
 
     const translateText = (node) => {
