@@ -165,6 +165,12 @@ def _batches(folder: Path) -> Iterator[Callable[[], object]]:
     yield lambda: BatchRun(BatchOptions(maps), pictures).announcement
     yield lambda: BatchRun(BatchOptions(maps, refuse_missing=True), pictures) and ""
     yield lambda: BatchRun(BatchOptions(maps, refuse_missing=True), pictures[:1]) and ""
+    yield lambda: BatchRun(BatchOptions(folder / "nowhere"), pictures) and ""
+    clips = folder / "clips"
+    clips.mkdir()
+    (clips / "clip.npy").write_bytes(_npy(np.ones((5, 8, 8), np.float32)))
+    yield lambda: BatchRun(BatchOptions(clips), pictures).announcement
+    yield lambda: BatchRun(BatchOptions(clips), pictures[:5]).announcement
     (maps / "c.png").write_bytes(_png())
     yield lambda: BatchRun(BatchOptions(maps, refuse_missing=True), pictures[2:3]) and ""
 
