@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -74,3 +75,13 @@ def test_a_text_that_is_new_is_noticed(said: set[str]):
     assert "There is no init image in the open tab. Choose one, or another source of depth above." in said
     assert "Near is {} and Far is {}: Near has to be more." in said
     assert "Cut out the background" in said
+
+
+def test_a_part_that_is_new_is_noticed():
+    said = words.of_fragments()
+    assert said["none of them says depth"] == "depth/io/exr.py"  # behind an if
+    assert said["compressed with {}"] == "depth/io/tiff.py"  # returned
+    assert said["sets the state of {}"] == "weights/inert_pickle.py"  # handed to a function
+    assert said["waiting for another installation of it to finish"] == "progress.py"
+    code = "say(f\"The file is {'not so good' if bad else name}. Save it.\")"
+    assert "not so good" in set(words.fragments(ast.parse(code)))

@@ -124,7 +124,7 @@ def of_fragments() -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for path, tree in _trees():
-        found |= dict.fromkeys(_fragments(tree), path)
+        found |= dict.fromkeys(fragments(tree), path)
     return {text: name for text, name in found.items() if not NO_FRAGMENT.fullmatch(text)}
 
 
@@ -151,7 +151,8 @@ def _trees() -> Iterator[tuple[str, ast.AST]]:
             yield name, ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _fragments(tree: ast.AST) -> Iterator[str]:
+def fragments(tree: ast.AST) -> Iterator[str]:
+    """Texts of two words or more in a file's code, those inside of other texts too."""
     silent = set(_not_said(tree)) - set(_in_braces(tree))
     for node in ast.walk(tree):
         text = _template(node)
