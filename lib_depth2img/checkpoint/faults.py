@@ -59,7 +59,7 @@ def not_finite_in(path: Path, *, listener: Listener | None = None) -> list[str]:
 def described(names: list[str]) -> str:
     """What tensors with NaN mean, for a message."""
     shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-    return f"holds numbers that are not finite (NaN or inf) in {len(names):,} tensors ({shown})"
+    return f"numbers that are not finite (NaN or inf) in {len(names):,} tensors ({shown})"
 
 
 def _used(names: Iterable[str]) -> list[str]:

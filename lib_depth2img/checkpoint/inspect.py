@@ -172,5 +172,5 @@ def _warnings(*, rounded: bool, not_finite: list[str]) -> list[str]:
     if rounded:
         warnings.append(f"Its noise schedule ({faults.SCHEDULE}) is rounded to bfloat16, which makes black pictures.")
     if not_finite:
-        warnings.append(f"It {faults.described(not_finite)}: it is damaged. Get it again from its source.")
+        warnings.append(f"It holds {faults.described(not_finite)}: it is damaged. Get it again from its source.")
     return warnings

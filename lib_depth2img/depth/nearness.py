@@ -135,10 +135,10 @@ def nearness(samples: Samples, meaning: str) -> Nearness:
         with np.errstate(divide="ignore", over="ignore"):
             values = np.float32(1.0) / values
     if not measured.any():
+        without = "NaN, inf, 0 or negative" if meaning == "distance" else "NaN, inf"
         raise DepthMapError(
-            f"There is not one measurement in the map of {values.shape[1]}x{values.shape[0]}: every pixel is NaN, inf"
-            f"{', 0 or negative' if meaning == 'distance' else ''} or transparent. "
-            "Check how it was made, or choose another one."
+            f"There is not one measurement in the map of {values.shape[1]}x{values.shape[0]}: every pixel is {without} "
+            "or transparent. Check how it was made, or choose another one."
         )
     if not measured.all():
         values = np.where(measured, values, values[measured].min())

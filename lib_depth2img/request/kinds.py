@@ -128,8 +128,9 @@ class Count(Number):
 
     @property
     def allowed(self) -> str:
-        whole = f"a whole number from {self.low:g} to {self.high:g}"
-        return f"{whole}, or 0 for {self.zero}" if self.zero else whole
+        if self.zero:
+            return f"a whole number from {self.low:g} to {self.high:g}, or 0 for {self.zero}"
+        return f"a whole number from {self.low:g} to {self.high:g}"
 
     def check(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or value % 1 != 0:
@@ -161,7 +162,7 @@ class Choice(Field):
 
     @property
     def allowed(self) -> str:
-        return "one of " + ", ".join(self.values)
+        return f"one of {', '.join(self.values)}"
 
     def check(self, value: Any) -> str:
         if value == self.default:

@@ -216,10 +216,10 @@ def _examine(state_dict: Any, checkpoint: Path) -> None:
         )
         del state_dict[faults.SCHEDULE]
     lacks, broken = faults.lacking(contents), faults.not_finite_of(state_dict)
-    said = [*([f"lacks {' and '.join(lacks)}"] if lacks else []), *([faults.described(broken)] if broken else [])]
+    said = [f"it lacks {part}" for part in lacks] + ([f"it holds {faults.described(broken)}"] if broken else [])
     if said:
         _damaged[checkpoint] = (
-            f"{checkpoint.name} {' and '.join(said)}. It would make black or meaningless pictures: get the file again."
+            f"{checkpoint.name}: {'; '.join(said)}. It would make black or meaningless pictures: get the file again."
         )
         _log.warning("Depth2Img: %s", _damaged[checkpoint])
 

@@ -119,7 +119,7 @@ def _stream(remote: Remote, part: Path, reporter: Reporter) -> None:
             start, total = _accept(response, part, have=have, file=remote.file)
             done = _write_body(response, part, reporter, start=start, total=total)
     except requests.RequestException as error:
-        raise _BrokenOffError(f"{type(error).__name__} from {urlsplit(remote.url).netloc}") from error
+        raise _BrokenOffError(f"broke off: {type(error).__name__} from {urlsplit(remote.url).netloc}") from error
     if total is not None and done < total:
         raise _BrokenOffError(f"the connection closed at byte {done:,} of {total:,}")
 
@@ -213,7 +213,7 @@ def _arriving(response: requests.Response) -> Iterator[bytes]:
         try:
             piece = body.read1(PIECE_BYTES if left is None else min(left, PIECE_BYTES))
         except (OSError, HTTPException) as error:
-            raise _BrokenOffError(f"{type(error).__name__} from {urlsplit(response.url).netloc}") from error
+            raise _BrokenOffError(f"broke off: {type(error).__name__} from {urlsplit(response.url).netloc}") from error
         if not piece:
             return
         left = None if left is None else left - len(piece)

@@ -124,11 +124,11 @@ def _download(file: CatalogFile, part: Path, reporter: Reporter) -> None:
             return _download_from(source, file, part, reporter=reporter)
         except SourceError as error:
             tried.append(f"{source} ({error})")
+    sha256 = f"must be {file.sha256}" if file.sha256 else "is not known"
     raise InstallError(
         f"{file.name} could not be downloaded. Tried: {'; '.join(tried)}. "
         f"By hand: get {file.sources[0].url} in any way, save it as {part.with_name(file.name)}, and install again, "
-        "which verifies it. "
-        f"Its sha256 {f'must be {file.sha256}' if file.sha256 else 'is not known'}, its size {file.size_text}."
+        f"which verifies it. Its sha256 {sha256}, its size {file.size_text}."
     )
 
 

@@ -66,8 +66,9 @@ def read_safetensors(file: SeekableReader, file_size: int) -> Layout:
     tensors = {name: _described(name, entry, end_of_last) for name, entry in header.items()}
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.storage.offset, tensor.storage.nbytes)):
         if tensor.storage.offset != end_of_last:
-            kind = "overlaps the tensor before it" if tensor.storage.offset < end_of_last else "leaves a gap before it"
-            raise _damaged(f"the tensor {tensor.info.name!r:.200} {kind}")
+            if tensor.storage.offset < end_of_last:
+                raise _damaged(f"the tensor {tensor.info.name!r:.200} overlaps the tensor before it")
+            raise _damaged(f"the tensor {tensor.info.name!r:.200} leaves a gap before it")
         end_of_last += tensor.storage.nbytes
     if end_of_last != file_size:
         raise _damaged(f"its tensors end at byte {end_of_last:,}, the file at {file_size:,}")

@@ -32,9 +32,12 @@ SILENT = (
     "checkpoint/inspect.py",
     "checkpoint/writing.py",
     "checkpoint/yaml.py",
-    "sequences/",
-    "depth/io/clips.py",
-    "weights/layout.py",
+    "sequences/film.py",
+    "sequences/folders.py",
+    "sequences/maps.py",
+    "sequences/spread.py",
+    "sequences/video.py",
+    "sequences/work.py",
 )
 """Files whose messages come to the console or to a client of the API, which stay English."""
 
@@ -44,7 +47,7 @@ HIDDEN = ("depth2img_editor_", "depth2img_refresh", "depth2img_adjust_again")
 NAMES = re.compile(
     "|".join(
         (
-            r"Depth2Img( .*)?|Inferno|Turbo|MiDaS .*|OpenCLIP .*|CreativeML .*|Mapping\[.*|Bearer .*",
+            r"Depth2Img( .*)?|NaN, inf|Inferno|Turbo|MiDaS .*|OpenCLIP .*|CreativeML .*|Mapping\[.*|Bearer .*",
             r"Hugging Face \{\}.*",
             r"An? \w+ file|The state dict|Small, of this project|Warning: .*|Got an? .*|Got \{\} .*|The canvas.*",
             r"The batch size .*|A mask is .*|A depth map holds .*|The (crop box|resize mode) .*|The \{\} is \{\}; .*",
@@ -54,6 +57,20 @@ NAMES = re.compile(
     )
 )
 """Names, keys of an infotext, and what only a caller of the library can do wrong."""
+
+NO_FRAGMENT = re.compile(
+    "|".join(
+        (
+            r".*%s.*|\(.*\) => .*|.*float32-le|model_type: .*|torch (zip|legacy)|numpy scalar",
+            r"bytes .*\*.*|.*\(\?:.*|.*\[ _.*",
+            r"data-.*|aspect-ratio: .*|\{\} of \{\} GB|\{\}( h \{\})? min( \{\} s)?|writing video",  # of the console
+            r"(start|mode|invert|behind|bits) is .*|an array of shape .*|(picture|canvas) size",
+            r"out of memory|not enough memory|allocate memory|could not allocate tensor",
+        )
+    ),
+    re.DOTALL,
+)
+"""Code, lines of the console, what only a caller of the library can do wrong, what is looked for in torch's errors."""
 
 _SENTENCE = re.compile(r"([A-Z“]|got |\{\}[,:]? (?!\W|\{))[^\n]*[a-z]{2}[^\n]* ")
 _TAG = re.compile(r"<[^>]*>")
@@ -95,11 +112,20 @@ def _of_widgets() -> Iterator[str]:
 def of_messages() -> dict[str, str]:
     """Sentences in the Python files by the file that says them."""
     found: dict[str, str] = {}
-    for path in sorted((ROOT / "lib_depth2img").rglob("*.py")):
-        name = path.relative_to(ROOT / "lib_depth2img").as_posix()
-        if not name.startswith(SILENT):
-            found |= dict.fromkeys(_sentences(ast.parse(path.read_text(encoding="utf-8"))), name)
+    for name, tree in _trees():
+        found |= dict.fromkeys(_sentences(tree), name)
     return {text: name for text, name in found.items() if "%s" not in text}
+
+
+def of_fragments() -> dict[str, str]:
+    """What may stand in the gap of a sentence, by the file that says it: texts of two words or more.
+
+    Wherever they stand: inside of the braces of an f-string, behind ``if``, handed to a function, or returned by one.
+    """
+    found: dict[str, str] = {}
+    for path, tree in _trees():
+        found |= dict.fromkeys(fragments(tree), path)
+    return {text: name for text, name in found.items() if not NO_FRAGMENT.fullmatch(text)}
 
 
 def of_scripts() -> set[str]:
@@ -118,6 +144,29 @@ def texts_in(markup: str) -> Iterator[str]:
     yield from (html.unescape(text).strip() for text in _TAG.split(markup) if text.strip())
 
 
+def _trees() -> Iterator[tuple[str, ast.AST]]:
+    for path in sorted((ROOT / "lib_depth2img").rglob("*.py")):
+        name = path.relative_to(ROOT / "lib_depth2img").as_posix()
+        if not name.startswith(SILENT):
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def fragments(tree: ast.AST) -> Iterator[str]:
+    """Texts of two words or more in a file's code, those inside of other texts too."""
+    silent = set(_not_said(tree)) - set(_in_braces(tree))
+    for node in ast.walk(tree):
+        text = _template(node)
+        if text is not None and id(node) not in silent:
+            words = (part.strip(" .,:\n") for part in texts_in(text))
+            yield from (part for part in words if re.search(r"[a-z]{2}", part) and " " in part)
+
+
+def _in_braces(tree: ast.AST) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FormattedValue):
+            yield from (id(part) for part in ast.walk(node.value))
+
+
 def _sentences(tree: ast.AST) -> Iterator[str]:
     silent = set(_not_said(tree))
     for node in ast.walk(tree):
@@ -131,10 +180,12 @@ def _sentences(tree: ast.AST) -> Iterator[str]:
 
 
 def _not_said(tree: ast.AST) -> Iterator[int]:
-    """Docstrings, parts of longer texts, and what an error says to the API only."""
+    """Docstrings, parts of longer texts, what is certain, and what an error says to the API only."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             yield id(node.value)
+        if isinstance(node, ast.Assert) and node.msg is not None:
+            yield id(node.msg)
         if isinstance(node, ast.JoinedStr):
             yield from (id(part) for part in ast.walk(node) if part is not node)
         if isinstance(node, ast.Call) and any(word.arg == "in_panel" for word in node.keywords):

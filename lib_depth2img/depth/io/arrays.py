@@ -169,9 +169,9 @@ def _read_npy(file: IO[bytes]) -> np.ndarray:
     whole, fortran, dtype = read_npy_header(file)
     shape = without_leading_ones(whole)
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in SINGLE_LAST_AXES):
-        stack = f", a stack of {shape[0]}" if len(shape) > 2 else ""
+        shown = f"{whole}, a stack of {shape[0]}" if len(shape) > 2 else str(whole)
         raise DepthMapError(
-            f"The file holds an array of shape {whole}{stack}; a depth map is (H, W), (H, W, 1), (H, W, 3) or "
+            f"The file holds an array of shape {shown}; a depth map is (H, W), (H, W, 1), (H, W, 3) or "
             "(H, W, 4). Take one map out of a stack, or move the channels to the end."
         )
     check_pixels(shape[1], shape[0])

@@ -211,11 +211,10 @@ def _chosen(layers: list[_Layer]) -> _Choice:
     if len(choices) == 1 and (ranks or len(layers) == 1):
         return choices[0]
     names = [name for layer in layers for name in layer.names]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    raise DepthMapError(
-        f"The OpenEXR file has the channels {', '.join(names[:SHOWN])}{more}; "
-        f"{'more than one of them says' if ranks else 'none of them says'} depth. Save the depth pass alone."
-    )
+    shown = ", ".join(names[:SHOWN])
+    listed = f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
+    fault = "more than one of them says depth" if ranks else "none of them says depth"
+    raise DepthMapError(f"The OpenEXR file has the channels {listed}; {fault}. Save the depth pass alone.")
 
 
 def _choices(layer: _Layer) -> Iterator[_Choice]:

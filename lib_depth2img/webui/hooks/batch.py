@@ -155,7 +155,9 @@ class BatchRun:
         try:
             read()
         except Depth2ImgError as error:
-            raise RequestError(f"{name}: {_reason(error)} Mend or remove it, or choose “{MISSING[0]}”.") from error
+            raise RequestError(
+                f"{name}: {_sentence(_reason(error))} Mend or remove it, or choose “{MISSING[0]}”."
+            ) from error
 
     def _listed(self, files: Collection[Path]) -> str:
         """The first few names, and how many more there are."""
@@ -260,3 +262,7 @@ def _reason(error: Exception) -> str:
     if isinstance(cause, OSError) and cause.strerror:
         return f"it cannot be read: {cause.strerror}."
     return str(cause)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
