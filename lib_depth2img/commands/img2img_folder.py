@@ -10,7 +10,8 @@ from pathlib import Path
 from ..console import say
 from ..errors import CheckpointError, Depth2ImgError, RequestError
 from ..sequences.folders import is_folder, listed, targets_in
-from ..sequences.pairs import Pairing, pair, pair_clip
+from ..sequences.own_maps import pair_clip
+from ..sequences.pairs import Pairing, pair
 from .generation import Generation, check_files, parameters_of, paths_of, write_picture
 from .groups import Group, Item, Outcome, resumed
 from .targets import pictures_for_folder, refuse_overwriting

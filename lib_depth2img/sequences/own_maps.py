@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..depth.depth_map import DepthMap, Meaning
-from ..depth.io.clips import read_frame
+from ..depth.io.clips import frames_in, read_frame
 from ..depth.io.files import read_depth_map
 from ..errors import DepthMapError, RequestError
 from .film import Film
 from .folders import is_folder, listed
-from .pairs import pair, pair_clip
+from .pairs import Pairing, in_turn, pair
 
-__all__ = ["OwnMaps"]
+__all__ = ["OwnMaps", "pair_clip"]
 
 
 class OwnMaps:
@@ -62,3 +63,19 @@ class OwnMaps:
             return DepthMap.from_array(read_frame(path, number), meaning=self._meaning)
         except DepthMapError as error:
             raise DepthMapError(f"{path}[{number}]: {error}") from error
+
+
+def pair_clip(pictures: Iterable[Path], clip: Path) -> Pairing:
+    """The maps of one file for pictures: those of a clip in their order, or the only map for the only picture.
+
+    Raises:
+        RequestError: it holds more or fewer maps than there are pictures.
+    """
+    shown = list(pictures)
+    count = frames_in(clip)
+    if len(shown) == 1 and not count:
+        return Pairing({shown[0]: clip})
+    if count != len(shown):
+        holds = f"holds {count} maps" if count else "is no clip of maps, (T, H, W) in a .npy or .npz,"
+        raise RequestError(f"{clip} {holds} for {len(shown)} frames. Name a clip with as many, or a folder of maps.")
+    return Pairing(dict.fromkeys(shown, clip), frames=in_turn(shown))

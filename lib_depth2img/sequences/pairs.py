@@ -14,7 +14,7 @@ from pathlib import Path
 from ..depth.io.clips import frames_in
 from ..errors import RequestError
 
-__all__ = ["MAP_SUFFIXES", "Pairing", "pair", "pair_clip"]
+__all__ = ["MAP_SUFFIXES", "Pairing", "in_turn", "pair"]
 
 MAP_SUFFIXES = (".npy", ".npz", ".exr", ".pfm", ".tiff", ".tif", ".png", ".pgm", ".webp", ".bmp", ".jpg", ".jpeg")
 """Of several maps for one picture the first kind in this order is taken: the one that keeps most of the depth."""
@@ -87,22 +87,6 @@ def pair(pictures: Iterable[Path], folder: Path, *, root: Path | None = None) ->
     if len(by_place) > 1 or Path() not in by_place:
         found.update(_from_flat_folder(found, maps.get(Path(), [])))
     return Pairing(found, next(filter(None, remarks), ""), frames)
-
-
-def pair_clip(pictures: Iterable[Path], clip: Path) -> Pairing:
-    """The maps of one file for pictures: those of a clip in their order, or the only map for the only picture.
-
-    Raises:
-        RequestError: it holds more or fewer maps than there are pictures.
-    """
-    shown = list(pictures)
-    count = frames_in(clip)
-    if len(shown) == 1 and not count:
-        return Pairing({shown[0]: clip})
-    if count != len(shown):
-        holds = f"holds {count} maps" if count else "is no clip of maps, (T, H, W) in a .npy or .npz,"
-        raise RequestError(f"{clip} {holds} for {len(shown)} frames. Name a clip with as many, or a folder of maps.")
-    return Pairing(dict.fromkeys(shown, clip), frames=_in_turn(shown))
 
 
 @dataclass(frozen=True)
@@ -206,10 +190,10 @@ def _by_clip(pictures: Sequence[Path], found: dict[Path, Path], maps: Sequence[_
         return {}, f"{path.name} holds {count} maps for {len(pictures)} pictures, and was not paired with them."
     found.update(dict.fromkeys(pictures, path))
     remark = f"{path.name} holds {count} maps, as many as there are pictures: they were paired in their order."
-    return _in_turn(pictures), remark
+    return in_turn(pictures), remark
 
 
-def _in_turn(pictures: Sequence[Path]) -> dict[Path, int]:
+def in_turn(pictures: Sequence[Path]) -> dict[Path, int]:
     """Each picture's place: by the numbers at the end where all names are the same before them."""
     names = {picture: _normal(picture.stem) for picture in pictures}
     if _common_prefix(names.values()) is not None:

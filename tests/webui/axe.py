@@ -24,6 +24,7 @@ _RUN = """
 OF_GRADIO = (
     'class="primary',  # its theme's colours for a primary button
     "lg primary",
+    'aria-allowed-role: <input role="listbox"',  # gradio 4's dropdown
     "duplicate-id: ",  # gradio 3 gives the id of its HTML to two elements, one in the other
 )
 """What gradio draws and we do not touch."""

@@ -35,7 +35,10 @@ SILENT = (
     "sequences/film.py",
     "sequences/folders.py",
     "sequences/maps.py",
+    "sequences/noise.py",
+    "sequences/own_maps.py",
     "sequences/spread.py",
+    "sequences/tracks.py",
     "sequences/video.py",
     "sequences/work.py",
 )
