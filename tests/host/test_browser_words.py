@@ -27,7 +27,7 @@ _TEXTS = """
 """
 
 NOT_OURS = re.compile(
-    r"Drop (File|Image) Here|Click to Upload|- or -|CreativeML Open RAIL.*|.*\.safetensors.*|Toggle .*"
+    r"Stable Diffusion 2 深度模型.*|Drop (File|Image) Here|Click to Upload|- or -|CreativeML Open RAIL.*|.*\.safetensors.*|Toggle .*"
 )
 """Of gradio, and names."""
 
