@@ -27,7 +27,8 @@ _TEXTS = """
 """
 
 NOT_OURS = re.compile(
-    r"Stable Diffusion 2 深度模型.*|Drop (File|Image) Here|Click to Upload|- or -|CreativeML Open RAIL.*|.*\.safetensors.*|Toggle .*"
+    r"Drop (File|Image) Here|Click to Upload|- or -|CreativeML Open RAIL.*|.*\.safetensors.*|Toggle .*|"
+    r"Stable Diffusion 2 深度模型.*"
 )
 """Of gradio, and names."""
 
