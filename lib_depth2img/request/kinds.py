@@ -64,7 +64,11 @@ class Field(ABC):
 
     def refusal(self, value: Any) -> RequestError:
         """The error for a value that is not allowed."""
-        return RequestError(f"{self.name}: got {shortened(value)}, expected {self.allowed}.")
+        got = shortened(value)
+        return RequestError(
+            f"{self.name}: got {got}, expected {self.allowed}.",
+            in_panel=f"{self.label}: got {got}, expected {self.allowed}.",
+        )
 
 
 @dataclass(frozen=True)

@@ -545,3 +545,16 @@ def test_a_range_that_is_none_is_refused(value):
 def test_range_and_clip_are_not_both_taken():
     with pytest.raises(RequestError, match=r"^clip: got 0\.1, but range says"):
         Depth2ImgRequest(range=(0, 1), clip=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("near", 7, "Near: got 7, expected a number from 0 to 1."),
+        ("strength", "much", "Depth strength: got 'much', expected a number from 0 to 2."),
+    ],
+)
+def test_in_the_panel_a_value_out_of_range_is_told_by_its_label(name: str, value: object, said: str):
+    with pytest.raises(RequestError, match=f"^{name}: ") as refused:
+        field_named(name).check(value)
+    assert refused.value.in_panel == said
