@@ -15,6 +15,7 @@ from lib_depth2img import replacing as replacing_module
 from lib_depth2img.cli import main
 from lib_depth2img.sequences import film as film_module
 from lib_depth2img.sequences import maps as maps_module
+from tests.interrupted import Interrupted, interrupted
 from tests.sequences.films import made, scene, sound_of, times_of
 
 TIMES = [0, 1001, 2002, 5005, 5505, 9009, 9109, 10010, 11011, 12012]
@@ -95,26 +96,11 @@ def test_a_range_by_hand(frames, tmp_path):
     assert np.abs(one - (2 * two).clip(0, 1))[two < 0.4].max(initial=0) < 1e-3
 
 
-class Interrupted(BaseException):
-    """As Ctrl-C or a kill comes: no handler of errors takes it."""
-
-
 @pytest.mark.parametrize("at", [1, 3, 7, 12, 15])
 def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(film, tmp_path, monkeypatch, at):
     assert depth(film, "-o", tmp_path / "whole") == 0
-    written = []
-    original = Path.replace
-
-    def replace(path: Path, target: Path) -> Path:
-        written.append(target)
-        if len(written) == at:
-            raise Interrupted
-        return original(path, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", replace)
-        with pytest.raises(Interrupted):
-            depth(film, "-o", tmp_path / "again")
+    with interrupted(monkeypatch, at):
+        depth(film, "-o", tmp_path / "again")
     assert depth(film, "-o", tmp_path / "again") == 0
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
     assert not (tmp_path / "again" / ".depth2img" / "maps").exists()

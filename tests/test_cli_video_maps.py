@@ -12,6 +12,7 @@ from PIL import Image
 
 from lib_depth2img.cli import main
 from lib_depth2img.estimators.estimator import DepthEstimator
+from tests.interrupted import interrupted
 from tests.sequences.films import made, scene
 
 LENGTH = 6
@@ -222,27 +223,12 @@ def test_frames_of_several_sizes_have_each_their_map(frames, maps, tmp_path):
     assert [each.shape for each in values(tmp_path / "out")][:3] == [(48, 64), (40, 96), (48, 64)]
 
 
-class Interrupted(BaseException):
-    """As Ctrl-C or a kill comes: no handler of errors takes it."""
-
-
 @pytest.mark.parametrize(("steady", "at"), [(0, 4), (0.9, 5), (0.9, 10)])
 def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(frames, maps, tmp_path, monkeypatch, steady, at):
     options = ("--maps", maps, "--steady", steady, "--noise", "flow", *PICTURES)
     assert video(frames, tmp_path / "whole", *options) == 0
-    written = []
-    original = Path.replace
-
-    def replace(path: Path, target: Path) -> Path:
-        written.append(target)
-        if len(written) == at:
-            raise Interrupted
-        return original(path, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", replace)
-        with pytest.raises(Interrupted):
-            video(frames, tmp_path / "again", *options)
+    with interrupted(monkeypatch, at):
+        video(frames, tmp_path / "again", *options)
     assert video(frames, tmp_path / "again", *options) == 0
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
 

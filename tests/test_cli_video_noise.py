@@ -12,6 +12,7 @@ from skimage import data
 from lib_depth2img.cli import main
 from lib_depth2img.commands import video_frames
 from lib_depth2img.sequences.noise import CarriedNoise
+from tests.interrupted import interrupted
 
 CUT = 5
 LENGTH = 7
@@ -66,27 +67,12 @@ def test_of_a_picture_that_is_repeated_it_is_the_fixed_noise(tmp_path, sampler):
     assert contents(tmp_path / "flow") == contents(tmp_path / "fixed")
 
 
-class Interrupted(BaseException):
-    """As Ctrl-C or a kill comes: no handler of errors takes it."""
-
-
 @pytest.mark.parametrize("at", [9, 11, 13])
 def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(frames, tmp_path, monkeypatch, at):
     (frames / "f2.png").write_bytes(b"broken")
     assert painted(frames, tmp_path / "whole", "--noise", "flow") == 2
-    written = []
-    original = Path.replace
-
-    def replace(path: Path, target: Path) -> Path:
-        written.append(target)
-        if len(written) == at:
-            raise Interrupted
-        return original(path, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", replace)
-        with pytest.raises(Interrupted):
-            painted(frames, tmp_path / "again", "--noise", "flow")
+    with interrupted(monkeypatch, at):
+        painted(frames, tmp_path / "again", "--noise", "flow")
     assert 0 < len(contents(tmp_path / "again")) < LENGTH - 1
     assert painted(frames, tmp_path / "again", "--noise", "flow") == 2
     assert contents(tmp_path / "again") == contents(tmp_path / "whole")
