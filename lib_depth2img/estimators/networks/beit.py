@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbones import backbone, drop_buffers
+from .distances import set_by_distance
 from .dpt import DPT, Encoder, reassemble_all
 
 __all__ = ["dpt_beit", "dpt_beit_large_384", "dpt_beit_large_512"]
@@ -62,12 +63,7 @@ def relative_bias(table: Tensor, grid: tuple[int, int]) -> Tensor:
     bias = stretched.new_empty(len(stretched), 1 + rows * cols, 1 + rows * cols)
     from_class, to_class, of_itself = of_class
     bias[:, 0], bias[:, :, 0], bias[:, 0, 0] = from_class[:, None], to_class[:, None], of_itself
-    # What one token has with all others is a window of the mirrored square. Copied row by row of the grid it takes a
-    # quarter of the time of looking up each pair.
-    windows = stretched.flip(1, 2).unfold(1, rows, 1).unfold(2, cols, 1)
-    pairs = bias[:, 1:, 1:].unflatten(2, grid).unflatten(1, grid)
-    for row in range(rows):
-        pairs[:, row] = windows[:, rows - 1 - row].flip(1)
+    set_by_distance(bias[:, 1:, 1:], stretched, grid)
     return bias
 
 

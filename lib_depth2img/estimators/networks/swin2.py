@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbones import backbone, drop_buffers
+from .distances import set_by_distance
 from .dpt import DPT
 
 __all__ = ["Swin2Encoder", "dpt_swin2", "dpt_swin2_large_384", "dpt_swin2_tiny_256"]
@@ -112,10 +113,10 @@ def _bias(attn: nn.Module, window: Sizes) -> Tensor:
     distances = torch.stack(torch.broadcast_tensors(down[:, None], right[None]), dim=2) * 8
     logarithmic = distances.sign() * torch.log2(distances.abs() + 1.0) / math.log2(8)
     entries = 16 * torch.sigmoid(attn.cpb_mlp(logarithmic.to(weight.dtype)))  # (2·tall-1, 2·wide-1, heads)
-    row = torch.arange(window[0], device=weight.device).repeat_interleave(window[1])
-    col = torch.arange(window[1], device=weight.device).repeat(window[0])
-    bias: Tensor = entries[row[:, None] - row[None] + window[0] - 1, col[:, None] - col[None] + window[1] - 1]
-    return bias.permute(2, 0, 1)
+    tokens = window[0] * window[1]
+    bias = entries.new_empty(entries.shape[2], tokens, tokens)
+    set_by_distance(bias, entries.permute(2, 0, 1), window)
+    return bias
 
 
 def _trained(attn: nn.Module) -> Sizes:
