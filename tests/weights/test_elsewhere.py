@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -79,9 +80,10 @@ def test_another_file_of_that_name_is_not_taken(catalogued, tmp_path):
 def test_the_command_takes_them_and_says_so(catalogued, tmp_path, monkeypatch, capsys):
     from lib_depth2img.commands import depth
 
+    asked = argparse.Namespace(weights=None, estimator=SMALL)
     monkeypatch.chdir(tmp_path)
     path = put(tmp_path, f"models/depth_anything_v2/{PUBLISHED}", b"published")
-    assert depth._weights(None, SMALL).samefile(path)
+    assert depth.weights_of(asked).samefile(path)
     assert PUBLISHED in capsys.readouterr().err
     own = put(tmp_path, f"models/midas/{PUBLISHED}", b"anything")
-    assert depth._weights(None, SMALL).samefile(own), "an installed one comes first"
+    assert depth.weights_of(asked).samefile(own), "an installed one comes first"
