@@ -266,6 +266,7 @@ def test_heic_is_opened_by_pillow_heif_where_it_is(monkeypatch: pytest.MonkeyPat
 
 def test_heic_in_a_folder_is_a_picture_where_pillow_heif_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "EXTENSION", {**Image.registered_extensions()})
+    monkeypatch.setattr(Image, "ID", [*Image.ID])
     monkeypatch.setattr(Image, "OPEN", {kind: how for kind, how in Image.OPEN.items() if kind != "HEIF"})
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     assert ".heic" not in pictures.picture_suffixes()
