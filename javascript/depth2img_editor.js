@@ -146,7 +146,7 @@
 
         async asked(body) {
             try {
-                const reply = await fetch(ROUTE, {method: "POST", body, signal: AbortSignal.timeout(PATIENCE)});
+                const reply = await fetch(ROUTE, {method: "POST", body, signal: AbortSignal.timeout?.(PATIENCE)});
                 return reply.ok ? await reply.json() : {error: SILENT};
             } catch {
                 return {error: SILENT};
