@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.webui.axe import faults
+from tests.webui.axe import faults, unfold
 from tests.webui.browser import Page
 from tests.webui.editor_page import Editor
 
@@ -19,12 +19,7 @@ def test_panel_and_editor_have_no_fault_of_ours(page: Page, photograph: Image.Im
     photograph.resize((128, 128)).save(tmp_path / "picture.png")
     page.upload("img2img_image", tmp_path / "picture.png")
     page.until(lambda: page.all("#img2img_image img, #img2img_image canvas"))
-    page.press("#depth2img_preview_button")
-    page.until(lambda: page.all("#depth2img_preview .depth2img-numbers"))
-    for box in ("mask", "control", "install"):
-        page.press(f"#depth2img_{box} > .label-wrap")
-    page.until(lambda: page.seen("#depth2img_strength") and page.seen("#depth2img_mask_shown img"))
-    page.until(lambda: page.one("#depth2img_far input[type=number]").get_attribute("aria-label") == "Far")
+    unfold(page)
     assert faults(page, "#depth2img_panel") == []
     editor = Editor(page).open()
     assert faults(page, "#depth2img_editor") == []

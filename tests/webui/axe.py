@@ -10,7 +10,7 @@ import axe_core_python
 
 from tests.webui.browser import Page
 
-__all__ = ["faults"]
+__all__ = ["faults", "unfold"]
 
 AXE = Path(os.environ.get("AXE", Path(axe_core_python.__file__).with_name("axe.min.js")))
 """``AXE`` may name a newer one (npm pack axe-core)."""
@@ -36,3 +36,13 @@ def faults(page: Page, selector: str) -> list[str]:
     page.driver.set_script_timeout(120)
     found: list[Any] = page.driver.execute_async_script(_RUN, selector)
     return [fault for fault in found if not any(words in fault for words in OF_GRADIO)]
+
+
+def unfold(page: Page) -> None:
+    """Show everything that the panel has, the preview of a picture that is there too."""
+    page.press("#depth2img_preview_button")
+    page.until(lambda: page.all("#depth2img_preview .depth2img-numbers"))
+    for box in ("mask", "control", "install"):
+        page.press(f"#depth2img_{box} > .label-wrap")
+    page.until(lambda: page.seen("#depth2img_strength") and page.seen("#depth2img_mask_shown img"))
+    page.until(lambda: page.one("#depth2img_far input[type=number]").get_attribute("aria-label") == "Far")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.webui.axe import faults
+from tests.webui.axe import faults, unfold
 from tests.webui.browser import Page
 from tests.webui.editor_page import Editor
 
@@ -21,12 +21,7 @@ def previewed(request: pytest.FixtureRequest, page: Page, tmp_path: Path) -> Pag
     page.open()
     page.upload("img2img_image", tmp_path / "photo.png")
     page.until(lambda: page.all("#img2img_image img"))
-    page.press("#depth2img_preview_button")
-    page.until(lambda: page.all("#depth2img_preview .depth2img-numbers"))
-    for box in ("mask", "control", "install"):
-        page.press(f"#depth2img_{box} > .label-wrap")
-    page.until(lambda: page.seen("#depth2img_strength") and page.seen("#depth2img_mask_shown img"))
-    page.until(lambda: page.one("#depth2img_far input[type=number]").get_attribute("aria-label") == "Far")
+    unfold(page)
     return page
 
 
