@@ -55,7 +55,7 @@ _ESTIMATOR = {
     True: "default: the one inside the checkpoint; small comes along",
 }
 TOGETHER = 8  # pictures read ahead, so that those of one size go through the network together
-ROW = 4  # of such groups, which take a fast network 300 ms each
+ROW = 16  # of such groups, which take a fast network 300 ms each
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

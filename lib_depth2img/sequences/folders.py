@@ -45,12 +45,14 @@ def pictures_in(folder: Path) -> Found:
         files = sorted(path for path in folder.iterdir() if path.is_file() and not _COMPANION.match(path.name))
     except OSError as error:
         raise RequestError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-    named = [path for path in files if path.suffix.lower() in picture_suffixes()]
+    suffixes = picture_suffixes()
+    named = [path for path in files if path.suffix.lower() in suffixes]
     names = {name for path in named for name in (path.stem, path.name)}  # a.png of a.jpg and a.png keeps its suffix
     own = [path for path in files if path.stem.endswith(_OWN) and path.stem.removesuffix(_OWN) in names]
-    unreadable = [path for path in files if path.suffix.lower() in _OF_PHONES and path not in named]
-    other = [path for path in files if path not in {*named, *unreadable, *own}]
-    found = Found([path for path in named if path not in own], [])
+    unreadable = [path for path in files if path.suffix.lower() in _OF_PHONES.keys() - suffixes]
+    known, ours = {*named, *unreadable, *own}, set(own)
+    other = [path for path in files if path not in known]
+    found = Found([path for path in named if path not in ours], [])
     if own:
         found.remarks.append(f"Left alone, as maps of the pictures beside them: {listed(own)}.")
     for path in unreadable:
@@ -97,7 +99,7 @@ def map_targets(pictures: Sequence[Path], folder: Path, suffix: str) -> dict[Pat
     Raises:
         RequestError: two pictures would go to one file.
     """
-    beside = any(_same(picture.parent, folder) for picture in pictures)
+    beside = any(_same(parent, folder) for parent in {picture.parent for picture in pictures})
     return targets_in(folder, pictures, f"{_OWN if beside else ''}{suffix}", "depth maps")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -77,7 +77,7 @@ def pair(pictures: Iterable[Path], folder: Path, *, root: Path | None = None) ->
     remarks: list[str] = []
     frames: dict[Path, int] = {}
     for place, here in by_place.items():
-        own = any(picture.parent.resolve() == (folder / place).resolve() for picture in here)
+        own = any(parent.resolve() == (folder / place).resolve() for parent in {picture.parent for picture in here})
         candidates = [each for each in maps.get(place, []) if not own or each.fits_beside_pictures]
         matched, remark = _matched(here, candidates)
         numbers, of_clip = _by_clip(here, matched, candidates)
@@ -230,8 +230,8 @@ def _says_depth(group: dict[int, list[_Map]]) -> Iterator[bool]:
 
 def _from_flat_folder(found: dict[Path, Path | None], maps: Sequence[_Map]) -> dict[Path, Path]:
     """Maps that lie in no folders of their own, for pictures of which no two have the same name."""
-    stems = [_normal(picture.stem) for picture in found]
-    alone = [picture for picture, path in found.items() if path is None and stems.count(_normal(picture.stem)) == 1]
+    stems = Counter(_normal(picture.stem) for picture in found)
+    alone = [picture for picture, path in found.items() if path is None and stems[_normal(picture.stem)] == 1]
     return _by_name(alone, maps)
 
 
