@@ -14,6 +14,7 @@ from lib_depth2img import DepthEstimator
 from lib_depth2img.cli import main
 from lib_depth2img.commands import generation
 from lib_depth2img.sequences.spread import MOST_ATTEMPTS
+from tests.interrupted import interrupted
 from tests.pretend_ray import Died, pretend
 from tests.sequences.films import scene
 
@@ -189,6 +190,47 @@ class TestImg2img:
         assert list(contents(tmp_path / "out")) == ["f00.png", "f01.png", "f02.png"]
         assert img2img(few, "-o", tmp_path / "out", *more, "--seed", 5) == 2
         assert "begun with another seed" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("more", [[], ["--ray"]])
+    def test_what_was_replaced_is_made_again_and_nothing_else(self, few, tmp_path, ray, capsys, more):
+        maps = tmp_path / "maps"
+        maps.mkdir()
+        for path in few.iterdir():
+            np.save(maps / f"{path.stem}.npy", np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64))
+        options = ["--depth-map", maps, *more]
+        assert img2img(few, "-o", tmp_path / "out", *options) == 0
+        times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+        Image.fromarray(scene(9, (64, 48))).save(few / "f00.png")
+        np.save(maps / "f02.npy", np.linspace(1, 0, 48 * 64, dtype=np.float32).reshape(48, 64))
+        capsys.readouterr()
+        assert img2img(few, "-o", tmp_path / "out", *options) == 0
+        assert "made again, since it, or its map, has changed: f00.png, f02.png" in capsys.readouterr().err
+        again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+        assert [name for name in times if again[name] == times[name]] == ["f01.png"]
+        assert img2img(few, "-o", tmp_path / "whole", *options) == 0
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+        assert img2img(few, "-o", tmp_path / "out", *options) == 0
+        assert "made again" not in capsys.readouterr().err
+
+    def test_interrupted_behind_the_old_ones_it_does_not_keep_them(self, few, tmp_path, monkeypatch):
+        assert img2img(few, "-o", tmp_path / "out") == 0
+        for number, path in enumerate(sorted(few.iterdir())):
+            Image.fromarray(scene(9 + number, (64, 48))).save(path)
+        with interrupted(monkeypatch, 2):
+            img2img(few, "-o", tmp_path / "out")
+        assert img2img(few, "-o", tmp_path / "out") == 0
+        assert img2img(few, "-o", tmp_path / "whole") == 0
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+    def test_a_mask_that_was_painted_over_is_another_one(self, few, tmp_path, capsys):
+        (few / "f00.png").unlink()
+        Image.new("L", (64, 48), 255).save(tmp_path / "mask.png")
+        assert img2img(few, "-o", tmp_path / "out", "--mask", tmp_path / "mask.png") == 0
+        mask = Image.new("L", (64, 48))
+        mask.paste(255, (0, 0, 32, 48))
+        mask.save(tmp_path / "mask.png")
+        assert img2img(few, "-o", tmp_path / "out", "--mask", tmp_path / "mask.png") == 2
+        assert "holds what was begun with another mask." in capsys.readouterr().err
 
     @pytest.mark.parametrize("more", [[], ["--ray"]])
     def test_maps_of_a_folder_are_paired_by_name(self, few, tmp_path, ray, capsys, more):

@@ -13,6 +13,7 @@ from lib_depth2img.cli import main
 from lib_depth2img.commands import video_frames
 from lib_depth2img.sequences.noise import CarriedNoise
 from tests.interrupted import interrupted
+from tests.pretend_ray import pretend
 
 CUT = 5
 LENGTH = 7
@@ -67,7 +68,7 @@ def test_of_a_picture_that_is_repeated_it_is_the_fixed_noise(tmp_path, sampler):
     assert contents(tmp_path / "flow") == contents(tmp_path / "fixed")
 
 
-@pytest.mark.parametrize("at", [9, 11, 13])
+@pytest.mark.parametrize("at", [16, 17, 20])
 def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(frames, tmp_path, monkeypatch, at):
     (frames / "f2.png").write_bytes(b"broken")
     assert painted(frames, tmp_path / "whole", "--noise", "flow") == 2
@@ -100,7 +101,14 @@ def test_a_frame_that_was_removed_is_made_again_and_other_shots_are_not_looked_a
     assert followed == ["begins", *["follows"] * (CUT - 1)]
 
 
-def test_it_does_not_go_over_machines(frames, tmp_path, capsys):
-    assert painted(frames, tmp_path / "made", "--noise", "flow", "--ray") == 2
-    assert "--noise flow goes from frame to frame, and --ray makes them in any order" in capsys.readouterr().err
-    assert not (tmp_path / "made").exists()
+def test_over_machines_a_shot_stays_with_one_worker(frames, tmp_path, monkeypatch):
+    pretend(monkeypatch)
+    monkeypatch.setattr("lib_depth2img.commands.video_workers.TOGETHER", 2)
+    (frames / "f1.png").write_bytes(b"broken")
+    assert painted(frames, tmp_path / "alone", "--noise", "flow") == 2
+    assert painted(frames, tmp_path / "spread", "--noise", "flow", "--ray") == 2
+    assert contents(tmp_path / "spread") == contents(tmp_path / "alone")
+    assert len(contents(tmp_path / "spread")) == LENGTH - 1
+    (tmp_path / "spread" / "f3.png").unlink()
+    assert painted(frames, tmp_path / "spread", "--noise", "flow", "--ray") == 2
+    assert contents(tmp_path / "spread") == contents(tmp_path / "alone")

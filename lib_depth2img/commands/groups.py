@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,13 +14,17 @@ from typing import Any, Protocol
 from ..console import ProgressBar, say
 from ..errors import Depth2ImgError, RequestError
 from ..progress import Phase, Progress
+from ..replacing import replacing
 from ..sequences.folders import listed
 from ..sequences.spread import Attempts
-from ..sequences.work import Work, asked_of
+from ..sequences.work import Work, asked_of, stamp
 from .targets import make_folders
 from .workers import Workers
 
 __all__ = ["Group", "Item", "Maker", "Outcome", "forget", "go_through", "made", "resumed"]
+
+_SOURCES = "sources.json"
+"""The note of what files were made from."""
 
 ROWS = 4
 """For each worker, or more, so that none waits long for another at the end."""
@@ -38,6 +43,12 @@ class Item:
     def is_there(self) -> bool:
         """Whether all its files are."""
         return all(target.exists() for target in self.targets)
+
+    @property
+    def source(self) -> str:
+        """What tells the files that it is made from from themselves once one was changed; empty where one is gone."""
+        read = [path for path in (self.picture, self.depth_map) if path is not None]
+        return ", ".join(map(stamp, read)) if all(map(Path.is_file, read)) else ""
 
 
 Group = Sequence[Item]
@@ -81,11 +92,13 @@ def resumed(
         RequestError: the folder holds files of another command, or there is no such cluster.
         Depth2ImgError: whatever ends all.
     """
-    missing = [group for group in groups if not all(item.is_there for item in group)]
+    changed = _changed(arguments, groups)
+    missing = [group for group in groups if not all(item.is_there and item not in changed for item in group)]
     count, left = (sum(map(len, each)) for each in (groups, missing))
     workers = Workers(arguments) if arguments.ray and missing else None
     try:
         work = _work(arguments, groups)
+        _note_sources(work, groups, changed)
         if workers is not None:
             outcomes = _by_workers(workers, maker, missing, work, row)
         else:
@@ -148,6 +161,33 @@ def _by_workers(
             yield Outcome(named[path], told, tuple(remarks))
 
 
+def _changed(arguments: argparse.Namespace, groups: Sequence[Group]) -> set[Item]:
+    """Those whose files an earlier run has made from something else than what is there now."""
+    known = _sources(_place(arguments.output, arguments.command))
+    items = (item for group in groups for item in group)
+    return {item for item in items if item.is_there and known.get(item.targets[0].name, item.source) != item.source}
+
+
+def _note_sources(work: Work, groups: Sequence[Group], changed: Collection[Item]) -> None:
+    """Take the files of ``changed`` away, and note what all files are made from."""
+    for target in (target for item in changed for target in item.targets):
+        target.unlink(missing_ok=True)
+    if changed:
+        named = listed([item.picture for item in sorted(changed, key=lambda item: item.picture)])
+        say(f"made again, since it, or its map, has changed: {named}", to=sys.stderr)
+    now = {item.targets[0].name: item.source for group in groups for item in group}
+    with replacing(work.folder / _SOURCES) as part:
+        part.write_text(json.dumps({**_sources(work.folder), **now}), encoding="utf-8")
+
+
+def _sources(place: Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads((place / _SOURCES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
 def _work(arguments: argparse.Namespace, groups: Sequence[Group]) -> Work:
     """What is noted beside the files. Raises: RequestError: they are of another command."""
     items = [item for group in groups for item in group]
@@ -160,7 +200,8 @@ def _work(arguments: argparse.Namespace, groups: Sequence[Group]) -> Work:
         )
     folders = sorted({str(item.picture.resolve().parent) for item in items})
     make_folders(target for item in items for target in item.targets)
-    work = Work(place, {**asked_of(vars(arguments), ("pictures",)), "folders": folders})
+    options = {**vars(arguments), "depth_map": str(getattr(arguments, "depth_map", None)), "folders": folders}
+    work = Work(place, asked_of(options, ("pictures",)))
     if there:
         say(f"going on with {arguments.output}, where {len(there)} files are", to=sys.stderr)
     return work

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +23,15 @@ from ..console import ProgressBar, say
 from ..errors import PictureError, RequestError
 from ..estimators.presets import DEFAULT_PRESET
 from ..progress import Progress
-from ..sequences.film import Shown, open_film
+from ..sequences.film import Shown, digest, open_film
+from ..sequences.folders import listed
 from ..sequences.maps import Frame, Maps
 from ..sequences.steady import STEADINESS, Steady
 from ..sequences.video import TENTH_BIT, check_video, is_video, write_video
-from ..sequences.work import Work, asked_of
+from ..sequences.work import Notes, Work, asked_of, stamp
 from .depth import FORMATS, SMALL, add_adjustments, add_estimator, detail_of, estimator_of
 from .generation import add_generation
-from .video_frames import FIXED, FLOW, NOISES, SEQUENCE, Frames, Maker, by_hand_of, extents_of, no_picture
+from .video_frames import FIXED, NOISES, SEQUENCE, Frames, Maker, by_hand_of, extents_of, no_picture
 from .video_maps import add_own_maps, own_maps_of, tell_of_own
 from .video_workers import Cluster
 from .workers import add_ray
@@ -126,7 +128,7 @@ class _Job:
         if arguments.estimator is None and self.own is None and (self.depth_only or arguments.ray):
             self._choose_estimator()
         self.cluster = Cluster(arguments) if arguments.ray else None
-        self.work = Work(self._work_folder(), asked)
+        self.work = Work(self._work_folder(), asked, self._read())
         self.maps = Maps(self.work.maps.absolute(), self.own)
         self.broken = 0
 
@@ -147,11 +149,12 @@ class _Job:
             raise PictureError(f"Not one frame of {self.film.path} can be read.")
         folder = self.folder or self.work.folder / "frames"
         extents = extents_of(self.arguments, self.maps, made)
-        frames = Frames(self.arguments, self.maps, extents, folder, self.prompts, maker)
+        frames = Frames(self.arguments, self.maps, extents, folder, Notes(self.work.made), self.prompts, maker)
         if self.folder is not None or not self.depth_only:
+            self._tell_of_changes(frames, made)
             phase = "writing" if self.depth_only else "sampling"
             self._make(frames, made, self._shown(bar, phase), self._told(bar))
-            made = [frame for frame in made if frames.target(frame).exists()]
+            made = [frame for frame in made if frames.is_made(frame)]
         if self.video is not None:
             pictures = self._pictures(frames, made, self._shown(bar, "writing video"))
             grey, square = self.depth_only, not self.depth_only
@@ -166,7 +169,7 @@ class _Job:
         if self.cluster is not None and self.own is None:
             at_once = self.folder if self.depth_only and self.arguments.range != SEQUENCE else None
             return self.cluster.maps(self.work.maps, at_once, broken=broken, done=done), None
-        maker = None if self.depth_only or self.cluster is not None else Maker(self.arguments, self.prompts)
+        maker = None if self.depth_only or self.cluster is not None else Maker(self.arguments)
         if self.own is not None:
             made = self.maps.take(self.film, self.steady, broken=broken, done=self._shown(bar, "checking"))
             tell_of_own(self.maps, made, self.by_hand)
@@ -180,8 +183,6 @@ class _Job:
     def _check_outputs(self) -> None:
         if self.arguments.seed == -1:
             raise RequestError("--seed -1 draws another one for each run, which could not go on then; name a seed.")
-        if self.arguments.ray and self.arguments.noise == FLOW and not self.depth_only:
-            raise RequestError("--noise flow goes from frame to frame, and --ray makes them in any order; leave one.")
         if not self.depth_only and self.arguments.prompt is None and self.arguments.prompts is None:
             raise RequestError("Name a --prompt for the pictures, or --depth-only for the depth maps.")
         for output in (self.video, self.folder):
@@ -208,13 +209,31 @@ class _Job:
         return self.video.with_name(f"{self.video.name}.work")
 
     def _asked(self) -> dict[str, Any]:
-        own = None if self.own is None else self.own.identity
+        paths = {"film": self.film.path, "maps": self.arguments.maps}
         return {
-            **asked_of(vars(self.arguments), ("film",)),
-            "film": self.film.identity,
-            "maps": own,
+            **asked_of(vars(self.arguments), paths),
+            **{name: None if path is None else os.fspath(path.resolve()) for name, path in paths.items()},
             "prompts": self.prompts,
         }
+
+    def _read(self) -> str:
+        """What tells the files that are read from themselves once one of them was changed."""
+        found = digest()
+        for path in (*self.film.files, *(self.own.files if self.own is not None else ())):
+            found.update(os.fsencode(f"{path.name} {stamp(path)}\n"))
+        return found.hexdigest()
+
+    def _tell_of_changes(self, frames: Frames, made: Sequence[Frame]) -> None:
+        """Say which files of an earlier run are made again, and which are of no frame any more."""
+        noted = set(frames.notes.names())
+        again = [frame.name for frame in made if frame.name in noted and not frames.is_made(frame)]
+        if again:
+            text = f"Made again, since what they are made from has changed: {len(again)} frames, the first {again[0]}."
+            say(text, to=sys.stderr)
+        gone = sorted(noted - {frame.name for frame in made})
+        if gone and self.folder is not None:
+            named = listed([Path(name) for name in gone])
+            say(f"{frames.folder} holds files of frames that are gone, or left out now: {named}.", to=sys.stderr)
 
     def _estimator(self, maker: Maker | None) -> DepthEstimator:
         from ..estimators.cache import DepthCache
@@ -229,7 +248,7 @@ class _Job:
         self, frames: Frames, made: Sequence[Frame], done: Callable[[int], None], broken: Callable[[Shown], None]
     ) -> None:
         """Each frame's file that is missing."""
-        if all(frames.target(frame).exists() for frame in made):
+        if all(frames.is_made(frame) for frame in made):
             return
         if self.cluster is not None:
             self.cluster.make(frames, made, broken=broken, done=done)
@@ -239,12 +258,12 @@ class _Job:
                 frames.make(frame, no_picture)
                 done(number + 1)
             return
-        unfinished = {frame.shot for frame in made if not frames.target(frame).exists()}
+        unfinished = {frame.shot for frame in made if not frames.is_made(frame)}
         by_name = {frame.name: frame for frame in made if frame.shot in unfinished}
-        for number, shown in enumerate(self.film.frames()):
+        for shown in self.film.frames():
             if shown.name in by_name and shown.picture is not None:
-                frames.make(by_name[shown.name], functools.partial(_given, shown.picture), number)
-            done(number + 1)
+                frames.make(by_name[shown.name], functools.partial(_given, shown.picture))
+            done(shown.number + 1)
 
     def _pictures(
         self, frames: Frames, made: Sequence[Frame], done: Callable[[int], None]

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..depth.control import Control
 from ..depth.extent import Extent
+from ..sequences.film import digest
 from ..sequences.maps import Frame, Maps
 from ..sequences.noise import CarriedNoise
+from ..sequences.work import Notes
 from .depth import adjustments_of, extent_of
 from .generation import load, parameters_of, write_picture
 
@@ -39,12 +41,11 @@ FIXED, FLOW = NOISES = ("fixed", "flow")
 class Maker:
     """Makes the picture of a frame, as ``img2img`` would, each from the same noise, or from noise that moves along."""
 
-    def __init__(self, arguments: argparse.Namespace, prompts: Prompts) -> None:
+    def __init__(self, arguments: argparse.Namespace) -> None:
         self._given = argparse.Namespace(**vars(arguments))
         self._given.precision = "float32" if arguments.precision == "auto" else arguments.precision
         self._given.batch_size = 1
         self._given.prompt = arguments.prompt or ""
-        self._prompts = prompts
         self.model: Model = load(self._given)
         self._of_size = functools.lru_cache(maxsize=4)(self._settings)
         self._shot: int | None = None
@@ -70,14 +71,13 @@ class Maker:
         whole = noise_of(torch.Generator().manual_seed(seed), parameters.latent_shape).numpy()
         self._shot, self._noise = shot, CarriedNoise(whole, array, seed)
 
-    def make(self, number: int, picture: Image.Image, depth_map: DepthMap, extent: Extent | None) -> Image.Image:
-        """The picture of frame ``number``, from 0 on; with noise that moves along, of the frame carried to last."""
+    def make(self, prompt: str, picture: Image.Image, depth_map: DepthMap, extent: Extent | None) -> Image.Image:
+        """What becomes of a ``picture``; with noise that moves along, of the one carried to last."""
         import torch
 
         from ..standalone.generate import generate
 
         parameters, mask, control = self._of_size(picture.size)
-        prompt = next((text for first, last, text in self._prompts if first <= number <= last), parameters.prompt)
         (made,) = generate(
             self.model,
             picture,
@@ -111,14 +111,16 @@ class Maker:
 class Frames:
     """The files of a film's frames in ``folder``: depth maps, or pictures by a :class:`Maker`.
 
-    ``extents``: by shot what its maps are scaled by, None for each one's own. Can be sent to another process, where the
-    model is loaded on first use.
+    ``extents``: by shot what its maps are scaled by, None for each one's own. ``notes``: what the files were made from;
+    one that was made from something else is made again. Can be sent to another process, where the model is loaded on
+    first use.
     """
 
     arguments: argparse.Namespace
     maps: Maps
     extents: dict[int, Extent | None]
     folder: Path
+    notes: Notes
     prompts: Prompts
     maker: Maker | None = None
 
@@ -127,35 +129,55 @@ class Frames:
         suffix = self.arguments.format if self.arguments.depth_only else "png"
         return self.folder / f"{frame.name}.{suffix}"
 
+    def is_made(self, frame: Frame) -> bool:
+        """Whether the file of a frame is there, and is made from what the frame is now."""
+        return self.target(frame).exists() and self.notes.of(frame.name) == self._source(frame)
+
     def map(self, frame: Frame) -> DepthMap:
         """The map of a frame, adjusted and scaled, at the frame's size."""
         adjusted = self.maps.read(frame.name).adjusted(adjustments_of(self.arguments), extent=self.extents[frame.shot])
         return adjusted.resized(frame.size)
 
-    def make(self, frame: Frame, picture: Callable[[], Image.Image], number: int | None = None) -> None:
-        """Make the file if it is missing. ``number``: of the frame, for its prompt; its time, where there is none.
+    def make(self, frame: Frame, picture: Callable[[], Image.Image]) -> None:
+        """Make the file, unless it is made.
 
         Where noise moves along, all frames of a shot have to come, in their order.
         """
         from ..depth.io.files import save_depth_map
 
-        target = self.target(frame)
+        is_made = self.is_made(frame)
+        if is_made and not self.is_carried:
+            return
         if self.arguments.depth_only:
-            if not target.exists():
-                save_depth_map(self.map(frame), target)
-            return
-        carried = self.arguments.noise == FLOW
-        if target.exists() and not carried:
-            return
-        if self.maker is None:
-            self.maker = Maker(self.arguments, self.prompts)
-        if carried:
-            self.maker.carry(frame.shot, picture())
-        if target.exists():
-            return
-        place = frame.time if number is None else number
-        made = self.maker.make(place, picture(), self.maps.read(frame.name), self.extents[frame.shot])
-        write_picture(made, target, told=False)
+            save_depth_map(self.map(frame), self.target(frame))
+        else:
+            shown = picture()
+            self.maker = self.maker or Maker(self.arguments)
+            if self.is_carried:
+                self.maker.carry(frame.shot, shown)
+            if is_made:
+                return
+            depth_map, extent = self.maps.read(frame.name), self.extents[frame.shot]
+            made = self.maker.make(self._prompt(frame), shown, depth_map, extent)
+            write_picture(made, self.target(frame), told=False)
+        self.notes.write(frame.name, self._source(frame))
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether noise goes from frame to frame, so that no shot can be divided."""
+        return self.arguments.noise == FLOW and not self.arguments.depth_only
+
+    def _source(self, frame: Frame) -> str:
+        """The digest of what the file of a frame is made from, beside the options, which stay."""
+        found = digest()
+        shot = frame.shot if self.is_carried else None  # decides about its first noise
+        extent = [float(end) for end in self.extents[frame.shot] or ()]
+        found.update(f"{frame.source} {extent} {shot} {self._prompt(frame)}".encode())
+        return found.hexdigest()
+
+    def _prompt(self, frame: Frame) -> str:
+        usual = self.arguments.prompt or ""
+        return next((text for first, last, text in self.prompts if first <= frame.number <= last), usual)
 
 
 def no_picture() -> Image.Image:

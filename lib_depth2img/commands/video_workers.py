@@ -19,6 +19,7 @@ from ..sequences.film import Folder, Shown, open_film
 from ..sequences.maps import Frame, Maps
 from ..sequences.spread import Attempts
 from ..sequences.steady import Steady
+from ..sequences.work import Notes
 from .depth import detail_of, estimator_of, weights_of
 from .video_frames import Frames, extents_of, no_picture
 from .workers import Workers
@@ -63,6 +64,7 @@ class Mapper:
 
         self._arguments, self._at_once = arguments, at_once
         self._maps = Maps(Path(maps))
+        self._made = Notes(Path(maps).parent / "made")
         self._attempts = Attempts(Path(maps).parent / "attempts")
         estimator = estimator_of(arguments, cache=DepthCache(0))
         self._estimate = functools.partial(estimator.estimate, detail=detail_of(arguments))
@@ -88,11 +90,12 @@ class Mapper:
             return {"shot": row["shot"], "made": [], "faults": [*faults, str(error)], "through": len(pictures)}
         self._attempts.end(name)
         numbers = {Path(path).stem: number for number, path in row["frames"]}
-        found = [(frame.name, numbers[frame.name], frame.size) for frame in made]
+        found = [(numbers[frame.name], frame.name, frame.size, frame.source) for frame in made]
         return {"shot": row["shot"], "made": found, "faults": faults, "through": len(pictures)}
 
     def _finish(self, made: Sequence[Frame], folder: Path) -> None:
-        frames = Frames(self._arguments, self._maps, extents_of(self._arguments, self._maps, made), folder, [])
+        extents = extents_of(self._arguments, self._maps, made)
+        frames = Frames(self._arguments, self._maps, extents, folder, self._made, [])
         for frame in made:
             frames.make(frame, no_picture)
 
@@ -150,31 +153,31 @@ class Cluster:
         arguments = (self._workers.sent, str(folder.absolute()), finished)
         for answer in self._workers.each(Mapper, arguments, rows):
             for fault in answer["faults"]:
-                broken(Shown("", 0, 1, None, fault))
+                broken(_left_out(fault))
             answers[answer["shot"]] = answer["made"]
             through += answer["through"]
             done(through)
         return [
-            Frame(name, number, 1, (size[0], size[1]), shot)
+            Frame(number, name, number, 1, (size[0], size[1]), shot, source)
             for shot in sorted(answers)
-            for name, number, size in answers[shot]
+            for number, name, size, source in answers[shot]
         ]
 
     def make(
         self, frames: Frames, made: Sequence[Frame], *, broken: Callable[[Shown], None], done: Callable[[int], None]
     ) -> None:
         """What is made of frames, on the workers."""
-        missing = [frame for frame in made if not frames.target(frame).exists()]
+        parts = _parts(frames, made)
         rows = [
-            {"first": part[0].name, "frames": [(_row(frame), str(self._film.pictures[frame.time])) for frame in part]}
-            for part in (missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER))
+            {"first": part[0].name, "frames": [(_row(frame), str(self._film.pictures[frame.number])) for frame in part]}
+            for part in parts
         ]
-        through = len(made) - len(missing)
+        through = len(made) - sum(map(len, parts))
         folder = frames.maps.folder.absolute()
         sent = dataclasses.replace(frames, arguments=self._workers.sent, folder=frames.folder.absolute())
         for answer in self._workers.each(Writer, (sent, str(folder.parent / "attempts")), rows):
             for fault in answer["faults"]:
-                broken(Shown("", 0, 1, None, fault))
+                broken(_left_out(fault))
             through += answer["through"]
             done(through)
 
@@ -212,10 +215,23 @@ def _picture(path: str) -> Any:
     return read_picture(Path(path))
 
 
+def _parts(frames: Frames, made: Sequence[Frame]) -> list[list[Frame]]:
+    """What each row makes: a few of the frames that are missing; where noise goes from frame to frame, a whole shot."""
+    missing = [frame for frame in made if not frames.is_made(frame)]
+    if frames.is_carried:
+        shots = sorted({frame.shot for frame in missing})
+        return [[frame for frame in made if frame.shot == shot] for shot in shots]
+    return [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
+
+
+def _left_out(fault: str) -> Shown:
+    return Shown(0, "", 0, 1, None, fault)
+
+
 def _row(frame: Frame) -> list[Any]:
-    return [frame.name, frame.time, frame.length, list(frame.size), frame.shot]
+    return [frame.number, frame.name, frame.time, frame.length, list(frame.size), frame.shot, frame.source]
 
 
 def _frame(row: Sequence[Any]) -> Frame:
-    name, time, length, (width, height), shot = row
-    return Frame(name, time, length, (width, height), shot)
+    number, name, time, length, (width, height), shot, source = row
+    return Frame(number, name, time, length, (width, height), shot, source)

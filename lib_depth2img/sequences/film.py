@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-__all__ = ["Film", "Folder", "Group", "Shown", "Video", "groups", "open_film", "pyav"]
+__all__ = ["Film", "Folder", "Group", "Shown", "Video", "digest", "groups", "open_film", "pyav"]
 
 CARRIED = ("audio", "subtitle")
 """What a video is given of a film beside its pictures."""
@@ -33,10 +35,12 @@ TOGETHER = 8
 
 @dataclass(frozen=True)
 class Shown:
-    """One frame. ``name``: its number, or its file's name without the suffix. ``time`` and ``length``: of its being
-    shown, in the film's time base. ``picture``: upright RGB; None for a broken frame, and ``fault`` says why.
+    """One frame. ``number``: counted from 0. ``name``: its number, or its file's name without the suffix. ``time`` and
+    ``length``: of its being shown, in the film's time base. ``picture``: upright RGB; None for a broken frame, and
+    ``fault`` says why.
     """
 
+    number: int
     name: str
     time: int
     length: int
@@ -59,10 +63,9 @@ class Film(ABC):
     remarks: list[str] = field(default_factory=list)
 
     @property
-    def identity(self) -> list[Any]:
-        """What tells this film from another one, and from itself once it was changed."""
-        status = self.path.stat()
-        return [os.fspath(self.path.resolve()), status.st_size, status.st_mtime_ns]
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """What is read."""
 
     @abstractmethod
     def frames(self) -> Iterator[Shown]:
@@ -80,8 +83,8 @@ class Folder(Film):
     pictures: list[Path] = field(default_factory=list)
 
     @property
-    def identity(self) -> list[Any]:
-        return [os.fspath(self.path.resolve()), *(picture.name for picture in self.pictures)]
+    def files(self) -> list[Path]:
+        return list(self.pictures)
 
     def frames(self) -> Iterator[Shown]:
         for number, path in enumerate(self.pictures):
@@ -89,7 +92,7 @@ class Folder(Film):
                 picture, fault = read_picture(path), ""
             except Depth2ImgError as error:
                 picture, fault = None, str(error)
-            yield Shown(path.stem, number, 1, picture, fault)
+            yield Shown(number, path.stem, number, 1, picture, fault)
 
     def paths(self) -> list[Path]:
         return list(self.pictures)
@@ -98,6 +101,10 @@ class Folder(Film):
 @dataclass
 class Video(Film):
     """A video file, by PyAV."""
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path]
 
     def frames(self) -> Iterator[Shown]:
         av = pyav()
@@ -116,12 +123,13 @@ class Video(Film):
     def _shown(self, number: int, clock: _Clock, found: Any) -> Shown:
         name = _name(number)
         if isinstance(found, str):
-            return Shown(name, *clock.without(), None, f"{self.path.name}, frame {number}: {found}")
+            return Shown(number, name, *clock.without(), None, f"{self.path.name}, frame {number}: {found}")
         time, length = clock.of(found)
         if found.is_corrupt:
             seconds = float(time * self.time_base)
-            return Shown(name, time, length, None, f"{self.path.name}, frame {number} at {seconds:.2f} s is damaged.")
-        return Shown(name, time, length, _upright(found))
+            fault = f"{self.path.name}, frame {number} at {seconds:.2f} s is damaged."
+            return Shown(number, name, time, length, None, fault)
+        return Shown(number, name, time, length, _upright(found))
 
 
 class _Clock:
@@ -189,16 +197,21 @@ def pyav() -> ModuleType:
 
 @dataclass
 class Group:
-    """Frames of one shot that go through the network together. ``shot``: counted from 0. ``first``: of its shot."""
+    """Frames of one shot that go through the network together. ``shot``: counted from 0. ``first``: of its shot.
+    ``source``: the digest of all pictures of the shot up to the last one of the group, which is what its maps are made
+    from.
+    """
 
     shot: int
     first: bool
     frames: list[tuple[Shown, Image.Image]]
+    source: str = ""
 
 
 def groups(frames: Iterator[Shown]) -> Iterator[Group | Shown]:
     """The frames in groups of up to ``TOGETHER`` that no cut goes through; broken frames as they come, on their own."""
     cuts, shot = Cuts(), -1
+    seen = digest()
     group: Group | None = None
     for shown in frames:
         if shown.picture is None:
@@ -211,9 +224,18 @@ def groups(frames: Iterator[Shown]) -> Iterator[Group | Shown]:
         shot += begins
         if group is None:
             group = Group(shot, begins, [])
+        seen = digest() if begins else seen
+        seen.update(f"{shown.picture.mode} {shown.picture.size}".encode())
+        seen.update(shown.picture.tobytes())
         group.frames.append((shown, shown.picture))
+        group.source = seen.hexdigest()
     if group is not None:
         yield group
+
+
+def digest() -> hashlib.blake2b:
+    """An empty one, for what files were made from."""
+    return hashlib.blake2b(digest_size=16)
 
 
 def _name(number: int) -> str:
@@ -245,8 +267,8 @@ def _upright(frame: Any) -> Image.Image:
 
 
 def _refuse_equal_names(pictures: list[Path]) -> None:
-    stems = [picture.stem.casefold() for picture in pictures]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
+    stems = Counter(picture.stem.casefold() for picture in pictures)
+    twice = sorted(stem for stem, count in stems.items() if count > 1)
     if twice:
         raise RequestError(
             f"Several frames are called {', '.join(twice[:5])}; their results would overwrite each other."

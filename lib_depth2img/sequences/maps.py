@@ -17,9 +17,10 @@ from ..depth.depth_map import DepthMap
 from ..depth.extent import Extent
 from ..errors import DepthMapError
 from ..replacing import replacing
-from .film import Film, Group, Shown, groups
+from .film import Film, Group, Shown, digest, groups
 from .own_maps import OwnMaps
 from .steady import Steady
+from .work import SOURCES, Notes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,30 +29,40 @@ __all__ = ["Frame", "Maps"]
 
 Estimate = Callable[[Sequence["Image.Image"]], Sequence[DepthMap]]
 
+_Kept = tuple[Shown, "Image.Image", str]
+"""A frame that has a map now, its picture, and the digest of what the map was made from."""
+
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame that has a map: its name, when and how long it is shown, its (width, height), and its shot from 0 on."""
+    """A frame that has a map: its number and its shot, both from 0 on, its name, when and how long it is shown, and its
+    (width, height). ``source``: the digest of all that its map was made from.
+    """
 
+    number: int
     name: str
     time: int
     length: int
     size: tuple[int, int]
     shot: int
+    source: str
 
 
 class Maps:
     """The maps of a film's frames in ``folder``, on the network's grid, each a NPY of float32 under its frame's name.
 
-    A map that is there is not estimated again: what was interrupted goes on behind it, and gives the same bytes, since
-    the groups that go through the network together are the same and steadiness remembers the frame before only. A map
-    on the [0, 1] scale, which only own ones are, has a leading axis of one.
+    A map that is there, and was made from the same pictures, is not estimated again: what was interrupted goes on
+    behind it, and gives the same bytes, since the groups that go through the network together are the same and
+    steadiness remembers the frame before only. A map on the [0, 1] scale, which only own ones are, has a leading axis
+    of one.
 
     ``own``: the user's maps, in the place of estimates. They are read where they lie, unless they are made steady.
     """
 
     def __init__(self, folder: Path, own: OwnMaps | None = None) -> None:
         self.folder, self._own = folder, own
+        self._notes = Notes(folder / SOURCES)
+        self._before = ""  # the source of the own map before
 
     def make(
         self,
@@ -89,13 +100,16 @@ class Maps:
         path = self._path(name)
         if self._own is not None and not path.exists():
             return self._own.read(name)
-        values = np.load(path, allow_pickle=False)
+        return self._kept(name)
+
+    def _kept(self, name: str) -> DepthMap:
+        values = np.load(self._path(name), allow_pickle=False)
         return DepthMap(values.reshape(values.shape[-2:]), unit=values.ndim == 3)
 
     def _through(
         self,
         film: Film,
-        keep: Callable[[Group], Sequence[tuple[Shown, Image.Image]]],
+        keep: Callable[[Group], Sequence[_Kept]],
         *,
         broken: Callable[[Shown], None],
         done: Callable[[int], None],
@@ -108,7 +122,10 @@ class Maps:
                 broken(group)
                 through += 1
             else:
-                frames += [Frame(s.name, s.time, s.length, p.size, group.shot) for s, p in keep(group)]
+                frames += [
+                    Frame(shown.number, shown.name, shown.time, shown.length, picture.size, group.shot, source)
+                    for shown, picture, source in keep(group)
+                ]
                 through += len(group.frames)
             done(through)
         return frames
@@ -124,46 +141,62 @@ class Maps:
         found = {number: _around(extents) for number, extents in by_number.items()}
         return {frame.shot: found[frame.shot if by_shot else 0] for frame in frames}
 
-    def _make_group(self, estimate: Estimate, steady: Steady, group: Group) -> Sequence[tuple[Shown, Image.Image]]:
-        last, picture = group.frames[-1]
-        if all(self._path(shown.name).exists() for shown, _ in group.frames):
-            steady.resumed(picture, self.read(last.name))
-            return group.frames
+    def _make_group(self, estimate: Estimate, steady: Steady, group: Group) -> Sequence[_Kept]:
+        kept = [(shown, picture, group.source) for shown, picture in group.frames]
         pictures = [picture for _, picture in group.frames]
-        for (shown, picture), depth_map in zip(group.frames, estimate(pictures), strict=True):
-            self._write(shown.name, steady.following(picture, depth_map))
-        return group.frames
+        names = [shown.name for shown, _ in group.frames]
+        if all(self._is_made(name, group.source) for name in names):
+            steady.resumed(pictures[-1], self._kept(names[-1]))
+            return kept
+        for name, picture, depth_map in zip(names, pictures, estimate(pictures), strict=True):
+            self._write(name, steady.following(picture, depth_map), group.source)
+        return kept
 
-    def _take_group(
-        self, steady: Steady, broken: Callable[[Shown], None], group: Group
-    ) -> Sequence[tuple[Shown, Image.Image]]:
-        kept = []
+    def _take_group(self, steady: Steady, broken: Callable[[Shown], None], group: Group) -> Sequence[_Kept]:
+        assert self._own is not None
+        kept: list[_Kept] = []
+        before = "" if group.first or steady.is_off else self._before
         for shown, picture in group.frames:
             try:
-                depth_map = self.read(shown.name)
+                own = self._own.read(shown.name)
             except DepthMapError as error:
                 broken(dataclasses.replace(shown, picture=None, fault=str(error)))
                 continue
-            kept.append((shown, picture))
+            source = _digest_of(group.source, "" if steady.is_off else before, own)
+            before = source
+            kept.append((shown, picture, source))
             if steady.is_off:
                 continue
-            if self._path(shown.name).exists():
-                steady.resumed(picture, depth_map)
+            if self._is_made(shown.name, source):
+                steady.resumed(picture, self._kept(shown.name))
             else:
-                self._write(shown.name, steady.following(picture, depth_map))
+                self._write(shown.name, steady.following(picture, own), source)
+        self._before = before
         return kept
 
-    def _write(self, name: str, depth_map: DepthMap) -> None:
+    def _is_made(self, name: str, source: str) -> bool:
+        return self._path(name).exists() and self._notes.of(name) == source
+
+    def _write(self, name: str, depth_map: DepthMap, source: str) -> None:
         file = io.BytesIO()
         np.save(file, depth_map.values[None] if depth_map.unit else depth_map.values, allow_pickle=False)
         try:
             with replacing(self._path(name)) as part:
                 part.write_bytes(file.getvalue())
+            self._notes.write(name, source)
         except OSError as error:
             raise DepthMapError(f"{self._path(name)} cannot be written: {error.strerror}.") from error
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npy"
+
+
+def _digest_of(pictures: str, before: str, own: DepthMap) -> str:
+    """Of an own map with all that becomes of it: the ``pictures`` of its shot, and the own maps ``before`` it there."""
+    found = digest()
+    found.update(f"{pictures} {before} {own.unit} {own.values.shape}".encode())
+    found.update(own.values.tobytes())
+    return found.hexdigest()
 
 
 def _around(extents: Sequence[Extent]) -> Extent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,13 +45,9 @@ class OwnMaps:
         }
 
     @property
-    def identity(self) -> str:
-        """What tells these maps from others, and from themselves once they were changed."""
-        sha256 = hashlib.sha256()
-        for name, (path, number) in self._partners.items():
-            status = path.stat()
-            sha256.update(f"{name} {path} {number} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "replace"))
-        return sha256.hexdigest()
+    def files(self) -> list[Path]:
+        """What is read, in the order of the frames; a clip is there once for each."""
+        return [path for path, _ in self._partners.values()]
 
     def read(self, name: str) -> DepthMap:
         """The map of the frame of that name. Raises: DepthMapError, which names the file."""
