@@ -8,6 +8,7 @@ rest: the mean change from frame to frame of pixels of which nothing has moved, 
 flow: the same along the true motion, of all pixels that are seen in both frames.
 rank: the rank correlation with the true nearness, mean over the frames.
 edges: the mean gradient where the truth has an edge, less what per-frame maps have, in %.
+steepness: the same gradient in % of the truth's. More than 100 would be edges that are not there.
 
 The spread is between the 5th and 95th percentile of the way's own maps: a way does not win by squeezing its maps.
 """
@@ -37,7 +38,7 @@ from training.clips import CLIPS, Frame, true_motion
 DECAY = 0.75
 """Of the exponential average: what iw3 takes for its range, here of the maps themselves."""
 
-MEASURES = ("rest", "flow", "rank", "edges")
+MEASURES = ("rest", "flow", "rank", "edges", "steepness")
 Way = Callable[[Sequence[Frame], Sequence[DepthMap], float], list[np.ndarray]]
 
 
@@ -84,7 +85,7 @@ WAYS: dict[str, Way] = {
 
 def measured(frames: Sequence[Frame], maps: Sequence[np.ndarray]) -> dict[str, float]:
     """The measures of one clip; ``edges`` is the gradient itself, of maps whose spread is 1."""
-    spread = float(np.subtract(*np.percentile(np.stack(maps), (95, 5))))
+    spread, of_truth = _spread(maps), _spread([frame.nearness for frame in frames])
     full = [cv2.resize(each, frames[0].nearness.shape[::-1], interpolation=cv2.INTER_CUBIC) / spread for each in maps]
     rest, flow = [], []
     for number in range(1, len(frames)):
@@ -103,12 +104,18 @@ def measured(frames: Sequence[Frame], maps: Sequence[np.ndarray]) -> dict[str, f
         for frame, each in zip(frames, full, strict=True)
     ]
     edges = [_gradient(each)[_edges(frame.nearness)].mean() for frame, each in zip(frames, full, strict=True)]
+    true = [_gradient(frame.nearness)[_edges(frame.nearness)].mean() / of_truth for frame in frames]
     return {
         "rest": 100 * float(np.mean(rest)) if rest else float("nan"),
         "flow": 100 * float(np.mean(flow)),
         "rank": float(np.mean(ranks)),
         "edges": float(np.mean(edges)),
+        "steepness": 100 * float(np.mean(edges) / np.mean(true)),
     }
+
+
+def _spread(maps: Sequence[np.ndarray]) -> float:
+    return float(np.subtract(*np.percentile(np.stack(maps), (95, 5))))
 
 
 def _gradient(values: np.ndarray) -> np.ndarray:
@@ -162,12 +169,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     results = {}
-    print("| clip | way | rest % | flow % | rank | edges % |\n|---|---|---|---|---|---|")
+    print("| clip | way | rest % | flow % | rank | edges % | steepness % |\n|---|---|---|---|---|---|---|")
     for name in CLIPS:
         results[name] = clip_results(name, arguments.size, arguments.seeds, arguments.strength)
         for way, found in results[name].items():
             rest = "–" if np.isnan(found["rest"]) else f"{found['rest']:.2f}"
-            print(f"| {name} | {way} | {rest} | {found['flow']:.2f} | {found['rank']:.3f} | {found['edges']:+.1f} |")
+            others = f"{found['rank']:.3f} | {found['edges']:+.1f} | {found['steepness']:.0f}"
+            print(f"| {name} | {way} | {rest} | {found['flow']:.2f} | {others} |", flush=True)
     if arguments.output:
         arguments.output.write_text(json.dumps(results, indent=1))
 
