@@ -46,7 +46,7 @@ class Item:
 
     @property
     def source(self) -> str:
-        """What tells the files that it is made from from themselves once one was changed; empty where one is gone."""
+        """The stamps of the files that it is made from, which change with them; empty where one is gone."""
         read = [path for path in (self.picture, self.depth_map) if path is not None]
         return ", ".join(map(stamp, read)) if all(map(Path.is_file, read)) else ""
 

@@ -217,7 +217,7 @@ class _Job:
         }
 
     def _read(self) -> str:
-        """What tells the files that are read from themselves once one of them was changed."""
+        """The digest of the stamps of all files that are read."""
         found = digest()
         for path in (*self.film.files, *(self.own.files if self.own is not None else ())):
             found.update(os.fsencode(f"{path.name} {stamp(path)}\n"))

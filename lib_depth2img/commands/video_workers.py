@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -219,8 +220,9 @@ def _parts(frames: Frames, made: Sequence[Frame]) -> list[list[Frame]]:
     """What each row makes: a few of the frames that are missing; where noise goes from frame to frame, a whole shot."""
     missing = [frame for frame in made if not frames.is_made(frame)]
     if frames.is_carried:
-        shots = sorted({frame.shot for frame in missing})
-        return [[frame for frame in made if frame.shot == shot] for shot in shots]
+        unfinished = {frame.shot for frame in missing}
+        shots = itertools.groupby(made, key=lambda frame: frame.shot)
+        return [list(shot) for number, shot in shots if number in unfinished]
     return [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
 
 

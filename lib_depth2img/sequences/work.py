@@ -137,7 +137,7 @@ def asked_of(options: Mapping[str, Any], leaving_out: Collection[str]) -> dict[s
 
 
 def stamp(path: Path) -> str:
-    """What tells a file from itself once it was changed, without reading it."""
+    """The size and the time of a file, by which a change is seen without reading it."""
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
 
