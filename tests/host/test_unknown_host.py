@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,17 @@ def test_reload_ui(forge: Forge, page: Page) -> None:
     show(page)
     assert forge.log.read_text(errors="replace").count(SENTENCE) == 2
     assert faults(forge.log.read_text(errors="replace")) == []
+
+
+def test_nothing_is_installed(root: Path, python: Path, installed: Path) -> None:
+    """As the host runs it before it starts (modules/launch_utils.py), in an environment in which nothing is there."""
+    bare = "import launch, runpy; launch.is_installed = lambda _: False; runpy.run_path({!r})"
+    refusing = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PYTHONPATH": str(root)}
+    words = [python, "-c", bare.format(str(installed / "install.py"))]
+    env = {**os.environ, **refusing}
+    run = subprocess.run(words, check=False, cwd=root, env=env, capture_output=True, text=True, timeout=180)
+    assert run.returncode == 0, run.stderr
+    assert "Depth2Img" not in run.stdout + run.stderr, "it neither installs anything nor fails to"
 
 
 def test_nothing_is_written_into_the_extension(installed: Path, page: Page) -> None:

@@ -1,4 +1,4 @@
-"""Which host this extension was put into, asked before anything else of it is looked at."""
+"""Which host this extension was put into, asked before anything of it is hooked."""
 
 from __future__ import annotations
 

@@ -22,6 +22,15 @@ from tests.webui.hooks.stand_in import Host, Processing, Txt2Img
 
 ROOT = Path(__file__).resolve().parents[3]
 
+MEMORY = "backend/memory_management.py"
+A1111 = ("modules/launch_utils.py", "modules/sd_models_config.py")
+FORGE = (*A1111, "modules_forge/config.py", "backend/diffusion_engine/sd20.py", MEMORY)
+REFORGE = (*A1111, "modules_forge/forge_loader.py", "ldm_patched/modules/text_encoders/sd2_clip.py")
+NEO = ("modules/launch_utils.py", "modules_forge/config.py", "backend/diffusion_engine/sdxl.py", MEMORY)
+CLASSIC = (*A1111, "modules_forge/config.py", "ldm_patched/modules/sd1_clip.py")
+SDNEXT = ("installer.py", "modules/sd_models.py")
+"""Files of hosts before they run."""
+
 
 def places(host: Host) -> dict[str, Any]:
     """Every function of the host that may be replaced."""
@@ -135,7 +144,21 @@ class TestFilesOfTheHostsContract:
         runpy.run_path(str(ROOT / "preload.py"))["preload"](parser)
         assert parser.parse_args(arguments).depth2img_install == value
 
-    def install(self, monkeypatch: pytest.MonkeyPatch, *installed: str, failing: str = "no such package") -> list[str]:
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        """The folder of a host, which has nothing yet."""
+        (tmp_path / "launch.py").write_text("")
+        return tmp_path
+
+    @staticmethod
+    def lay(root: Path, *files: str) -> None:
+        for file in files:
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_text("import torch\n\n\ndef cleanup_models():\n")
+
+    def install(
+        self, monkeypatch: pytest.MonkeyPatch, root: Path, *installed: str, failing: str = "no such package"
+    ) -> list[str]:
         """modules/launch_utils.py:96 and 139: what an extension's install.py is given. Its commands."""
         commands: list[str] = []
 
@@ -144,21 +167,47 @@ class TestFilesOfTheHostsContract:
             if failing in command:
                 raise RuntimeError("Couldn't install it.")  # launch_utils.py:118
 
-        launch = SimpleNamespace(is_installed=installed.__contains__, run_pip=run_pip)
+        file = str(root / "launch.py")
+        launch = SimpleNamespace(is_installed=installed.__contains__, run_pip=run_pip, __file__=file)
         monkeypatch.setitem(sys.modules, "launch", launch)
         runpy.run_path(str(ROOT / "install.py"))
         return commands
 
-    def test_install_adds_what_is_missing_and_replaces_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.install(monkeypatch, "timm", "OpenEXR") == []
-        assert self.install(monkeypatch, "OpenEXR") == ["install --no-deps timm"]
-        assert self.install(monkeypatch, "timm") == ["install --no-deps --only-binary :all: OpenEXR"]
-
-    def test_without_openexr_the_rest_is_installed(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize("files", [A1111, FORGE, REFORGE])
+    def test_install_adds_what_is_missing_and_replaces_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, root: Path, files: tuple[str, ...]
     ) -> None:
-        assert len(self.install(monkeypatch, failing="OpenEXR")) == 2
-        assert "reads no OpenEXR files" in capsys.readouterr().out
+        self.lay(root, *files)
+        assert self.install(monkeypatch, root, "timm", "OpenEXR") == []
+        assert self.install(monkeypatch, root, "OpenEXR") == ["install --no-deps timm"]
+        assert self.install(monkeypatch, root, "timm") == ["install --no-deps --only-binary :all: OpenEXR"]
+
+    @pytest.mark.parametrize(("package", "lost"), [("timm", "no depth with"), ("OpenEXR", "reads no OpenEXR files")])
+    def test_without_the_one_the_other_is_installed(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        root: Path,
+        capsys: pytest.CaptureFixture[str],
+        package: str,
+        lost: str,
+    ) -> None:
+        self.lay(root, *A1111)
+        assert len(self.install(monkeypatch, root, failing=package)) == 2
+        assert lost in capsys.readouterr().out
+
+    @pytest.mark.parametrize("files", [SDNEXT, NEO, CLASSIC])
+    def test_install_brings_nothing_into_a_host_that_is_left_alone(
+        self, monkeypatch: pytest.MonkeyPatch, root: Path, files: tuple[str, ...]
+    ) -> None:
+        self.lay(root, *files)
+        assert self.install(monkeypatch, root) == []
+
+    def test_nor_into_a_child_of_forge_that_manages_memory_in_another_way(
+        self, monkeypatch: pytest.MonkeyPatch, root: Path
+    ) -> None:
+        self.lay(root, *FORGE)
+        (root / MEMORY).write_text("")
+        assert self.install(monkeypatch, root) == []
 
     def test_metadata_names_the_extension(self) -> None:
         metadata = configparser.ConfigParser()
