@@ -139,7 +139,11 @@
             this.sent = performance.now();
             const {token} = this;
             const answer = await this.asked(this.sends());
-            if (token === this.token) await this.answered(answer); // else another map was opened meanwhile
+            try {
+                if (token === this.token) await this.answered(answer); // else another map was opened meanwhile
+            } catch {
+                this.refused(SILENT); // a picture that arrived in part
+            }
             this.waiting = false;
             if (this.again) this.send();
         }
