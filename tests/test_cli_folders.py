@@ -222,6 +222,17 @@ class TestImg2img:
         assert img2img(few, "-o", tmp_path / "whole") == 0
         assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
+    def test_where_a_share_does_not_answer_for_a_moment_nothing_is_taken_away(self, few, tmp_path, monkeypatch):
+        assert img2img(few, "-o", tmp_path / "out") == 0
+        whole = contents(tmp_path / "out")
+        with monkeypatch.context() as patched:
+            patched.setattr("lib_depth2img.commands.groups.stamp", lambda _: "")
+            assert img2img(few, "-o", tmp_path / "out") == 0
+        times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+        assert img2img(few, "-o", tmp_path / "out") == 0
+        assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")} == times
+        assert contents(tmp_path / "out") == whole
+
     def test_a_mask_that_was_painted_over_is_another_one(self, few, tmp_path, capsys):
         (few / "f00.png").unlink()
         Image.new("L", (64, 48), 255).save(tmp_path / "mask.png")

@@ -16,7 +16,7 @@ from lib_depth2img.cli import main
 from lib_depth2img.sequences import film as film_module
 from lib_depth2img.sequences import maps as maps_module
 from tests.interrupted import Interrupted, interrupted
-from tests.sequences.films import made, scene, sound_of, times_of
+from tests.sequences.films import contents, frames_in, made, sound_of, times_of
 
 TIMES = [0, 1001, 2002, 5005, 5505, 9009, 9109, 10010, 11011, 12012]
 CUT = 6
@@ -29,11 +29,7 @@ def film(tmp_path) -> Path:
 
 @pytest.fixture
 def frames(tmp_path) -> Path:
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    for number in range(6):
-        Image.fromarray(scene(number, (64, 48), other=number >= 4)).save(folder / f"f{number}.png")
-    return folder
+    return frames_in(tmp_path / "frames", 6, cut_at=4)
 
 
 def depth(*arguments: object) -> int:
@@ -42,10 +38,6 @@ def depth(*arguments: object) -> int:
 
 def grey(path: Path) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def test_a_film_becomes_a_folder_and_a_video_of_its_times_and_sound(film, tmp_path, capsys):

@@ -14,7 +14,7 @@ from lib_depth2img.cli import main
 from lib_depth2img.commands.video_frames import Maker
 from tests.interrupted import interrupted
 from tests.pretend_ray import pretend
-from tests.sequences.films import made, scene
+from tests.sequences.films import contents, frames_in, made, scene
 
 LENGTH = 15
 CUT = 11
@@ -36,11 +36,7 @@ def other_picture(number: int) -> Image.Image:
 
 @pytest.fixture
 def frames(tmp_path) -> Path:
-    folder = tmp_path / "帧"
-    folder.mkdir()
-    for number in range(LENGTH):
-        picture(number).save(folder / f"f{number:02d}.png")
-    return folder
+    return frames_in(tmp_path / "帧", LENGTH, cut_at=CUT, digits=2)
 
 
 @pytest.fixture
@@ -62,10 +58,6 @@ def video(film: Path, output: Path, *options: object) -> int:
 
 def depth(film: Path, output: Path, *options: object) -> int:
     return video(film, output, "--depth-only", "--estimator", "small", *options)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def written(folder: Path) -> dict[str, int]:
@@ -123,8 +115,8 @@ def test_frames_that_came_or_went(frames, tmp_path, capsys):
     assert f"{tmp_path / 'out'} holds files of frames that are gone, or left out now: f03." in capsys.readouterr().err
     assert depth(frames, tmp_path / "whole") == 0
     whole = contents(tmp_path / "whole")
-    assert {name: data for name, data in contents(tmp_path / "out").items() if name != "f03"} == whole
-    assert "f12b" in whole
+    assert {name: data for name, data in contents(tmp_path / "out").items() if name != "f03.png"} == whole
+    assert "f12b.png" in whole
 
 
 def test_a_frame_that_is_painted_is_painted_again_only_where_its_depth_or_noise_changed(frames, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from PIL import Image
 from lib_depth2img.cli import main
 from lib_depth2img.estimators.estimator import DepthEstimator
 from tests.interrupted import interrupted
-from tests.sequences.films import made, scene
+from tests.sequences.films import contents, frames_in, made, scene
 
 LENGTH = 6
 CUT = 4
@@ -30,11 +30,7 @@ def nothing_is_estimated(monkeypatch):
 
 @pytest.fixture
 def frames(tmp_path) -> Path:
-    folder = tmp_path / "镜头 一"
-    folder.mkdir()
-    for number in range(LENGTH):
-        Image.fromarray(scene(number, (64, 48), other=number >= CUT)).save(folder / f"f{number}.png")
-    return folder
+    return frames_in(tmp_path / "镜头 一", LENGTH, cut_at=CUT)
 
 
 def metres(number: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
@@ -59,10 +55,6 @@ def video(film: Path, output: Path, *options: object) -> int:
 
 def depth(film: Path, output: Path, *options: object) -> int:
     return video(film, output, "--depth-only", "--format", "npy", *options)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def values(folder: Path) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,9 +46,9 @@ class Item:
 
     @property
     def source(self) -> str:
-        """The stamps of the files that it is made from, which change with them; empty where one is gone."""
-        read = [path for path in (self.picture, self.depth_map) if path is not None]
-        return ", ".join(map(stamp, read)) if all(map(Path.is_file, read)) else ""
+        """The stamps of the files that it is made from, which change with them; empty where one cannot be asked."""
+        stamps = [stamp(path) for path in (self.picture, self.depth_map) if path is not None]
+        return ", ".join(stamps) if all(stamps) else ""
 
 
 Group = Sequence[Item]
@@ -92,13 +92,14 @@ def resumed(
         RequestError: the folder holds files of another command, or there is no such cluster.
         Depth2ImgError: whatever ends all.
     """
-    changed = _changed(arguments, groups)
+    sources = {item: source for group in groups for item in group if (source := item.source)}
+    changed = _changed(_place(arguments.output, arguments.command), sources)
     missing = [group for group in groups if not all(item.is_there and item not in changed for item in group)]
     count, left = (sum(map(len, each)) for each in (groups, missing))
     workers = Workers(arguments) if arguments.ray and missing else None
     try:
         work = _work(arguments, groups)
-        _note_sources(work, groups, changed)
+        _note_sources(work, sources, changed)
         if workers is not None:
             outcomes = _by_workers(workers, maker, missing, work, row)
         else:
@@ -161,21 +162,26 @@ def _by_workers(
             yield Outcome(named[path], told, tuple(remarks))
 
 
-def _changed(arguments: argparse.Namespace, groups: Sequence[Group]) -> set[Item]:
-    """Those whose files an earlier run has made from something else than what is there now."""
-    known = _sources(_place(arguments.output, arguments.command))
-    items = (item for group in groups for item in group)
-    return {item for item in items if item.is_there and known.get(item.targets[0].name, item.source) != item.source}
+def _changed(place: Path, sources: Mapping[Item, str]) -> set[Item]:
+    """Those whose files an earlier run has made from something else than ``sources``, which is there now.
+
+    Stamps tell, and not the pictures as in ``video``, since nothing is read here of what is made already.
+    """
+    known = _sources(place)
+    return {item for item, now in sources.items() if item.is_there and known.get(item.targets[0].name, now) != now}
 
 
-def _note_sources(work: Work, groups: Sequence[Group], changed: Collection[Item]) -> None:
-    """Take the files of ``changed`` away, and note what all files are made from."""
+def _note_sources(work: Work, sources: Mapping[Item, str], changed: Collection[Item]) -> None:
+    """Take the files of ``changed`` away, and note what all files are made from.
+
+    Before they are made: none is there then that was made from anything else, whoever is killed when.
+    """
     for target in (target for item in changed for target in item.targets):
         target.unlink(missing_ok=True)
     if changed:
         named = listed([item.picture for item in sorted(changed, key=lambda item: item.picture)])
         say(f"made again, since it, or its map, has changed: {named}", to=sys.stderr)
-    now = {item.targets[0].name: item.source for group in groups for item in group}
+    now = {item.targets[0].name: source for item, source in sources.items()}
     with replacing(work.folder / _SOURCES) as part:
         part.write_text(json.dumps({**_sources(work.folder), **now}), encoding="utf-8")
 

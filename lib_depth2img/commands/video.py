@@ -23,12 +23,12 @@ from ..console import ProgressBar, say
 from ..errors import PictureError, RequestError
 from ..estimators.presets import DEFAULT_PRESET
 from ..progress import Progress
-from ..sequences.film import Shown, digest, open_film
+from ..sequences.film import Shown, open_film
 from ..sequences.folders import listed
 from ..sequences.maps import Frame, Maps
 from ..sequences.steady import STEADINESS, Steady
 from ..sequences.video import TENTH_BIT, check_video, is_video, write_video
-from ..sequences.work import Notes, Work, asked_of, stamp
+from ..sequences.work import Notes, Work, asked_of, digest, stamp
 from .depth import FORMATS, SMALL, add_adjustments, add_estimator, detail_of, estimator_of
 from .generation import add_generation
 from .video_frames import FIXED, NOISES, SEQUENCE, Frames, Maker, by_hand_of, extents_of, no_picture

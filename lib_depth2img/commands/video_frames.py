@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..depth.control import Control
 from ..depth.extent import Extent
-from ..sequences.film import digest
 from ..sequences.maps import Frame, Maps
 from ..sequences.noise import CarriedNoise
-from ..sequences.work import Notes
+from ..sequences.work import Notes, digest
 from .depth import adjustments_of, extent_of
 from .generation import load, parameters_of, write_picture
 

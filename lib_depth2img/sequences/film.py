@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -18,13 +17,14 @@ from ..depth.io.files import read_picture
 from ..errors import Depth2ImgError, PictureError, RequestError
 from .cuts import Cuts
 from .folders import is_folder, pictures_in
+from .work import digest
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from PIL import Image
 
-__all__ = ["Film", "Folder", "Group", "Shown", "Video", "digest", "groups", "open_film", "pyav"]
+__all__ = ["Film", "Folder", "Group", "Shown", "Video", "groups", "open_film", "pyav"]
 
 CARRIED = ("audio", "subtitle")
 """What a video is given of a film beside its pictures."""
@@ -231,11 +231,6 @@ def groups(frames: Iterator[Shown]) -> Iterator[Group | Shown]:
         group.source = seen.hexdigest()
     if group is not None:
         yield group
-
-
-def digest() -> hashlib.blake2b:
-    """An empty one, for what files were made from."""
-    return hashlib.blake2b(digest_size=16)
 
 
 def _name(number: int) -> str:

@@ -17,10 +17,10 @@ from ..depth.depth_map import DepthMap
 from ..depth.extent import Extent
 from ..errors import DepthMapError
 from ..replacing import replacing
-from .film import Film, Group, Shown, digest, groups
+from .film import Film, Group, Shown, groups
 from .own_maps import OwnMaps
 from .steady import Steady
-from .work import SOURCES, Notes
+from .work import SOURCES, Notes, digest
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 from ..errors import RequestError
 from ..replacing import replacing
 
-__all__ = ["SOURCES", "Notes", "Work", "asked_of", "stamp"]
+__all__ = ["SOURCES", "Notes", "Work", "asked_of", "digest", "stamp"]
 
 _LEFT = re.compile(r"\..*\.[0-9a-f]{12}\.part$")
 """What ``replacing`` leaves behind when the process is killed."""
@@ -136,9 +137,17 @@ def asked_of(options: Mapping[str, Any], leaving_out: Collection[str]) -> dict[s
     return {name: _plain(value) for name, value in options.items() if name not in (*leaving_out, *_NEVER)}
 
 
+def digest() -> hashlib.blake2b:
+    """An empty one, of 128 bits, for what a file was made from."""
+    return hashlib.blake2b(digest_size=16)
+
+
 def stamp(path: Path) -> str:
-    """The size and the time of a file, by which a change is seen without reading it."""
-    status = path.stat()
+    """The size and the time of a file, by which a change is seen without reading it; empty where it cannot be asked."""
+    try:
+        status = path.stat()
+    except OSError:  # it went since the folder was looked through, or its share does not answer; reading it tells that
+        return ""
     return f"{status.st_size} {status.st_mtime_ns}"
 
 

@@ -11,8 +11,20 @@ from typing import Any
 
 import av
 import numpy as np
+from PIL import Image
 
-__all__ = ["CLOCK", "made", "sound_of", "times_of", "tracks_of", "turned", "with_tracks"]
+__all__ = [
+    "CLOCK",
+    "contents",
+    "frames_in",
+    "made",
+    "scene",
+    "sound_of",
+    "times_of",
+    "tracks_of",
+    "turned",
+    "with_tracks",
+]
 
 CLOCK = Fraction(1, 30000)
 
@@ -25,6 +37,20 @@ def scene(number: int, size: tuple[int, int], *, other: bool = False) -> np.ndar
     picture += (0, 100, 30) if other else (90, 20, 0)
     picture[height // 3 : height // 2, : 6 + 2 * number] = (250, 240, 20)
     return picture.astype(np.uint8)
+
+
+def frames_in(folder: Path, length: int, *, cut_at: int, digits: int = 1) -> Path:
+    """A folder of frames, ``f0.png`` and so on, of two scenes."""
+    folder.mkdir()
+    for number in range(length):
+        picture = Image.fromarray(scene(number, (64, 48), other=number >= cut_at))
+        picture.save(folder / f"f{number:0{digits}d}.png")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files in a folder, but not in folders inside it."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def made(
